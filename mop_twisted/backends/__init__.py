@@ -1,0 +1,1 @@
+"""The worlds behind C{interfaces.py}: the embedded log, and Pulsar."""

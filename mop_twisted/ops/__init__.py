@@ -1,0 +1,1 @@
+"""How it is run: configuration, composition root, command line, metrics, admin HTTP."""
