@@ -76,6 +76,7 @@ class Connection(Sender):
         "_held",
         "_opened",
         "authentication_method",
+        "bridge",
         "client_id",
         "durable",
         "keep_alive",
@@ -95,6 +96,9 @@ class Connection(Sender):
         self.session: Any = None
         """The broker's, never looked into here."""
         self.client_id = ""
+        self.bridge = False
+        """A bridge in the sense of mosquitto: its subscriptions are no local and retain as
+        published although its version has no such options."""
         self.durable = False
         """The session outlives the connection: what gates an acknowledgement is in the log."""
         self.keep_alive = 0
@@ -181,6 +185,7 @@ class Connection(Sender):
         self.dialect = dialect = dialect_of(connect.version)
         self.version = dialect.version
         self.client_id = connect.client_id
+        self.bridge = connect.bridge
         self.keep_alive = connect.keep_alive
         self.session_expiry = dialect.session_expiry(connect)
         self.maximum_packet_size = dialect.maximum_packet_size(connect)
@@ -431,6 +436,7 @@ class Connection(Sender):
         self._decoder.maximum_packet_size = self.limits.maximum_packet_size
         self.send(connack)
         self.phase = ESTABLISHED
+        self.plain = not (self.maximum_packet_size or self.topic_alias_maximum)
         self.reading = True
         held, self._held = self._held, None
         events: list[Any] = []

@@ -61,6 +61,7 @@ class Sender:
         "output",
         "output_bytes",
         "phase",
+        "plain",
         "problem_information",
         "topic_alias_maximum",
         "version",
@@ -82,6 +83,9 @@ class Sender:
         """Net closes the transport once output is flushed."""
         self.congested = False
         """Net says: the transport takes no more for now."""
+        self.plain = False
+        """Established, and frames that are shared by many fit: no maximum packet size and no
+        topic aliases of its own."""
         self.flights = _NO_FLIGHTS
         self.window = 0
         """How many more QoS 1 and 2 PUBLISHes may be sent."""

@@ -1,0 +1,167 @@
+"""Subscribing to the past: a new subscription reads what retention kept, then goes live.
+
+While it reads, the subscription is not in the router: its live messages come from the history
+too, in their place. When the history is at its end, in the same turn, the router gets it.
+
+For a session that outlives its connection QoS 1 and 2 go through its cursor, as copies that
+are addressed to it; an origin a copy makes a crash in between store none of them twice.
+
+interface.md, "Subscribing to the past".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, final
+
+from twisted.internet.defer import Deferred
+
+from ..codec.packets import Publish
+from ..interfaces import IMessageLog, IStateStore
+from ..limits import Limits
+from ..model import Audience, Change, Entry, History, Origin, Subscription
+from .authority import Authority
+from .plan import Plan
+from .records import SUBSCRIPTION, encode_record, subscription_key, subscription_record
+from .router import Router
+from .session import Session
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+_MOP_POSITIONS: Final = {"0": "latest", "1": "earliest"}
+"""MoP's C{InitialPosition}: Pulsar's enumeration."""
+
+
+def start_of(user_properties: Iterable[tuple[str, str]]) -> str | None:
+    """Where a SUBSCRIBE asks to begin; C{None} is: now, as ever."""
+    for name, value in user_properties:
+        start = value
+        if name == "InitialPosition":
+            start = _MOP_POSITIONS.get(value, value)
+        elif name != "start":
+            continue
+        return None if start == "latest" else start
+    return None
+
+
+@final
+class Replays:
+    """Subscriptions that read the past."""
+
+    def __init__(
+        self,
+        router: Router[Plan],
+        authority: Authority,
+        delivery: Delivery,
+        log: IMessageLog,
+        store: IStateStore,
+        limits: Limits,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._router = router
+        self._authority = authority
+        self._delivery = delivery
+        self._log = log
+        self._store = store
+        self._limits = limits
+        self._later = later
+
+    def position_at(self, start: str) -> Deferred[Any]:
+        """The log's position for what a client wrote.
+
+        @raise ValueError: (in the Deferred) it means nothing to the log.
+        """
+        return self._log.position_at(start)
+
+    def begin(self, session: Session, subscription: Subscription, position: Any) -> None:
+        """Read from C{position} on; also after a restart in the middle of it."""
+        if session.replaying is None:
+            session.replaying = []
+        session.replaying.append(subscription)
+        self._next(session, subscription, position)
+
+    def _over(self, session: Session, subscription: Subscription) -> bool:
+        return session.subscriptions.get(subscription.topic_filter) is not subscription
+
+    def _next(self, session: Session, subscription: Subscription, position: Any) -> None:
+        if self._over(session, subscription):
+            self._end(session, subscription)
+            return
+        connection = session.connection
+        to_log = session.durable and subscription.qos > 0
+        waits = (
+            self._log.congested
+            if to_log
+            else (
+                connection is not None
+                and (
+                    connection.congested
+                    or connection.output_bytes > self._limits.live_bytes
+                    or (
+                        session.queue is not None
+                        and len(session.queue) >= self._limits.live_messages
+                    )
+                )
+            )
+        )
+        if waits or (connection is None and not to_log and session.durable):
+            self._later(lambda: self._next(session, subscription, position))
+            return
+        reading = self._log.history(subscription.pattern, position, self._limits.history_batch)
+        reading.addCallback(self._got, session, subscription)
+        reading.addErrback(
+            lambda failure: self._later(lambda: self._next(session, subscription, position))
+        )
+
+    def _got(self, history: History, session: Session, subscription: Subscription) -> None:
+        if self._over(session, subscription):
+            self._end(session, subscription)
+            return
+        authorizer = self._authority.authorizer
+        copies: list[Entry] = []
+        for entry in history.entries:
+            publish = entry.publish
+            if publish is None or not (
+                authorizer.open or authorizer.may_receive(session.identity, publish.topic)
+            ):
+                continue
+            if subscription.no_local and publish.publisher == session.client_id:
+                continue
+            copy = Publish(
+                publish.topic, publish.payload, publish.qos, properties=publish.properties
+            )
+            copy.publisher = publish.publisher
+            copy.expires_at = publish.expires_at
+            qos = min(publish.qos, subscription.qos)
+            if qos and session.cursor is not None:
+                origin = Origin(self._origin(session, subscription), 0, entry.sequence)
+                audience = Audience((session.cursor,))
+                copies.append(Entry(copy, audience, origin, retained_copy=True))
+            else:
+                self._delivery.offer_copy(session, subscription, copy, qos)
+        if copies:
+            self._log.publish(copies, lambda error: None)
+        if session.durable:
+            key = subscription_key(session.client_id, subscription.topic_filter)
+            position = None if history.live else history.position
+            record = encode_record(subscription_record(subscription, position))
+            self._store.put([Change(SUBSCRIPTION, key, record)], lambda error: None)
+        self._delivery.pump(session)
+        if history.live:
+            self._router.add(subscription)
+            self._end(session, subscription)
+        else:
+            self._later(lambda: self._next(session, subscription, history.position))
+
+    def _end(self, session: Session, subscription: Subscription) -> None:
+        if session.replaying is not None and subscription in session.replaying:
+            session.replaying.remove(subscription)
+            if not session.replaying:
+                session.replaying = None
+        if session.durable:
+            self._log.forget_session(self._origin(session, subscription), lambda error: None)
+
+    @staticmethod
+    def _origin(session: Session, subscription: Subscription) -> str:
+        return f"replay\0{session.client_id}\0{subscription.topic_filter}"

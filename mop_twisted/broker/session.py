@@ -1,0 +1,138 @@
+"""One session: what the server remembers of a client between and during its connections.
+
+A session is a record and a queue; L{mop_twisted.broker.delivery.Delivery} moves messages
+through it, L{mop_twisted.broker.sessions.Sessions} begins, resumes and ends it.
+
+MQTT 5.0 section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ..codec.packets import WillMessage
+from ..model import Identity, Subscription
+from ..protocol.connection import Connection
+from ..protocol.flights import Flight, Flights
+
+if TYPE_CHECKING:
+    from .shared import Group
+
+# How a session gets its messages.
+OFFLINE: Final = 0
+"""No connection; what comes stays in the log."""
+FETCHING: Final = 1
+"""Connected and behind: only from the log."""
+LIVE: Final = 2
+"""Connected and caught up: only from the feed."""
+
+
+class PauseReason(IntEnum):
+    """Why nothing is being sent to a session right now."""
+
+    CAUGHT_UP = 0
+    WINDOW_FULL = 1
+    TRANSPORT_FULL = 2
+    FETCHING = 3
+    OFFLINE = 4
+
+
+@final
+class Session:
+    """The session of one client identifier.
+
+    C{cursor} is its place in the log when it outlives its connections, else C{None}: then all
+    it has lies in memory. C{expiry} counts seconds from C{left_at}, the monotonic second at
+    which its last connection ended.
+    """
+
+    __slots__ = (
+        "client_id",
+        "connection",
+        "cursor",
+        "discarded",
+        "expiry",
+        "fetching",
+        "flights",
+        "full",
+        "groups",
+        "identity",
+        "incarnation",
+        "left_at",
+        "mode",
+        "publish_verdicts",
+        "queue",
+        "queue_bytes",
+        "replaying",
+        "subscriptions",
+        "verdict_version",
+        "will",
+        "will_at",
+    )
+
+    def __init__(self, client_id: str, identity: Identity, incarnation: int) -> None:
+        self.client_id = client_id
+        self.identity = identity
+        self.incarnation = incarnation
+        """Differs for every CONNECT: the epoch of its will."""
+        self.connection: Connection | None = None
+        self.cursor: Any = None
+        self.expiry = 0
+        self.left_at = 0.0
+        self.mode = OFFLINE
+        self.flights = Flights()
+        self.subscriptions: dict[str, Subscription] = {}
+        self.queue: deque[Flight] | None = None
+        """Flights that wait for the window or the transport, in order."""
+        self.queue_bytes = 0
+        self.fetching = False
+        """A fetch is under way."""
+        self.full = False
+        """Over its limit: it discards what comes, for itself alone."""
+        self.discarded = 0
+        self.groups: list[Group] | None = None
+        self.replaying: list[Subscription] | None = None
+        """Subscriptions that still read the past and are not in the router."""
+        self.will: WillMessage | None = None
+        self.will_at = 0.0
+        """Monotonic second at which the will is due after its delay; 0.0: not pending."""
+        self.publish_verdicts: dict[str, bool] | None = None
+        self.verdict_version = -1
+
+    @property
+    def durable(self) -> bool:
+        """Whether it lives on the log."""
+        return self.cursor is not None
+
+    @property
+    def pause_reason(self) -> PauseReason:
+        """Why its queue stands."""
+        connection = self.connection
+        if connection is None:
+            return PauseReason.OFFLINE
+        if connection.congested:
+            return PauseReason.TRANSPORT_FULL
+        if self.queue:
+            return PauseReason.WINDOW_FULL
+        return PauseReason.FETCHING if self.mode == FETCHING else PauseReason.CAUGHT_UP
+
+    def enqueue(self, flight: Flight) -> None:
+        """Have a flight wait behind those that wait."""
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = deque()
+        queue.append(flight)
+        self.queue_bytes += len(flight.publish.payload)
+
+    def dequeue(self) -> Flight:
+        """The first that waits."""
+        queue = self.queue
+        assert queue
+        flight = queue.popleft()
+        self.queue_bytes -= len(flight.publish.payload)
+        if not queue:
+            self.queue = None
+            self.queue_bytes = 0
+        return flight
