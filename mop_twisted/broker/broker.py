@@ -35,6 +35,7 @@ from .outbox import Outbox
 from .plan import Plan
 from .retained import Retained
 from .router import Router
+from .sending import Sending
 from .session import OFFLINE, Session
 from .sessions import Sessions
 from .shared import Groups
@@ -73,7 +74,8 @@ class Broker:
         self._connections: dict[Connection, None] = {}
         self.draining = False
         self.router: Router[Plan] = Router(lambda topic, found: self.inbound.plan(topic, found))
-        self.delivery = Delivery(self.router, limits, counters, outbox, seconds)
+        self.sending = Sending(self.router, limits, counters, outbox, seconds)
+        self.delivery = Delivery(self.router, self.sending, limits, counters, outbox)
         self.retained = Retained(limits, counters, seconds, wall, later)
         self.groups = Groups(log, store, limits, counters, authority.authorizer, seconds)
         self.inbound = Inbound(
@@ -85,17 +87,17 @@ class Broker:
             self.router, self.groups, self.wills, self.retained,
             log, store, counters, seconds, wall,
         )  # fmt: skip
-        self.replays = Replays(self.router, authority, self.delivery, log, store, limits, later)
+        self.replays = Replays(self.router, authority, self.sending, log, store, limits, later)
         self.subscriptions = Subscriptions(
             self.router, self.groups, authority, self.retained, self.replays,
-            self.delivery, store, limits, outbox,
+            store, limits, outbox,
         )  # fmt: skip
         self.admission = Admission(
             self.sessions, self.wills, authority, log, store, limits, counters, outbox
         )
         self.delivery.session_of_cursor = self.sessions.find
-        self.retained.give(self.delivery, log, authority.authorizer)
-        self.groups.delivery = self.delivery
+        self.retained.give(self.sending, log, authority.authorizer)
+        self.groups.sending = self.sending
         self.groups.find_session = self.sessions.find
         self.sessions.resume_history = self.replays.begin
         self.admission.leave = self._leave
@@ -133,7 +135,7 @@ class Broker:
                     self.inbound.publish(session, connection, event)
             elif kind is Settled:
                 if session is not None:
-                    self.delivery.settled(session, event.flights)
+                    self.sending.settled(session, event.flights)
             elif session is not None:
                 self._handle_rarer(session, connection, event)
             elif kind is Connect:
@@ -177,14 +179,14 @@ class Broker:
         """The transport takes more again."""
         session: Session | None = connection.session
         if session is not None:
-            self.delivery.pump(session)
+            self.sending.pump(session)
 
     def tick(self) -> None:
         """Once a second: what is due by time."""
         now = self._seconds()
         self.sessions.tick(now)
         self.wills.tick(now)
-        self.delivery.tick()
+        self.sending.tick()
 
     # Ends of connections
 
@@ -209,7 +211,7 @@ class Broker:
             # Told not to, or CONNACK was never sent.
             session.will = None
         session.connection = None
-        self.delivery.detach(session)
+        self.sending.detach(session)
         if session.expiry == 0:
             self.sessions.end(session)
             return
@@ -219,7 +221,7 @@ class Broker:
         self.sessions.store(session)
 
     def _admitted(self, session: Session, connection: Connection, events: list[Any]) -> None:
-        self.delivery.attach(session)
+        self.sending.attach(session)
         if events:
             self.handle(connection, events)
 

@@ -27,7 +27,7 @@ from .router import Router
 from .session import Session
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from .sending import Sending
 
 _MOP_POSITIONS: Final = {"0": "latest", "1": "earliest"}
 """MoP's C{InitialPosition}: Pulsar's enumeration."""
@@ -53,7 +53,7 @@ class Replays:
         self,
         router: Router[Plan],
         authority: Authority,
-        delivery: Delivery,
+        sending: Sending,
         log: IMessageLog,
         store: IStateStore,
         limits: Limits,
@@ -61,7 +61,7 @@ class Replays:
     ) -> None:
         self._router = router
         self._authority = authority
-        self._delivery = delivery
+        self._sending = sending
         self._log = log
         self._store = store
         self._limits = limits
@@ -139,7 +139,7 @@ class Replays:
                 audience = Audience((session.cursor,))
                 copies.append(Entry(copy, audience, origin, retained_copy=True))
             else:
-                self._delivery.offer_copy(session, subscription, copy, qos)
+                self._sending.offer_copy(session, subscription, copy, qos)
         if copies:
             self._log.publish(copies, lambda error: None)
         if session.durable:
@@ -147,7 +147,7 @@ class Replays:
             position = None if history.live else history.position
             record = encode_record(subscription_record(subscription, position))
             self._store.put([Change(SUBSCRIPTION, key, record)], lambda error: None)
-        self._delivery.pump(session)
+        self._sending.pump(session)
         if history.live:
             self._router.add(subscription)
             self._end(session, subscription)

@@ -33,7 +33,7 @@ from .session import Session
 from .topictree import TopicTree
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from .sending import Sending
 
 PORTION: Final = 128
 """Retained messages that one subscription gets a turn."""
@@ -146,9 +146,9 @@ class Retained:
 
     # Giving
 
-    def give(self, delivery: Delivery, log: IMessageLog, authorizer: IAuthorizer) -> None:
+    def give(self, sending: Sending, log: IMessageLog, authorizer: IAuthorizer) -> None:
         """Set whom portions are given by; once, when the broker is made."""
-        self._delivery = delivery
+        self._sending = sending
         self._log = log
         self._authorizer = authorizer
 
@@ -203,13 +203,13 @@ class Retained:
                 if qos and session.cursor is not None:
                     copies.append(self._copy(session, publish))
                 else:
-                    self._delivery.offer_retained(session, subscription, publish, qos)
+                    self._sending.offer_retained(session, subscription, publish, qos)
             if given >= PORTION:
                 break
         if copies:
             self._log.publish(copies, self._copied)
         if connection is not None:
-            self._delivery.pump(session)
+            self._sending.pump(session)
         return given >= PORTION
 
     def _copy(self, session: Session, publish: Publish) -> Entry:

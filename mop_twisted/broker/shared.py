@@ -26,7 +26,7 @@ from .records import ASSIGNED
 from .session import FETCHING, LIVE, Session
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from .sending import Sending
 
 FETCH_MESSAGES = 256
 FETCH_BYTES = 1024 * 1024
@@ -144,7 +144,7 @@ class Group:
             if qos == 2:
                 self._assign(session, flight, entry)
                 return True
-        self._groups.delivery.transmit(session, connection, flight, {})
+        self._groups.sending.transmit(session, connection, flight, {})
         if qos == 0 and entry is not None:
             self.settled(flight)
         return True
@@ -162,7 +162,7 @@ class Group:
             if error is not None or not held or session.connection is not connection:
                 return
             connection.window += 1
-            self._groups.delivery.transmit(session, connection, flight, {})
+            self._groups.sending.transmit(session, connection, flight, {})
 
         change = Change(ASSIGNED, self._assigned_key(entry), session.client_id.encode())
         self._groups.store.put([change], stored)
@@ -239,7 +239,7 @@ class Group:
         else:
             session.flights.sent[flight.packet_id] = flight
             if connection is not None and connection.established:
-                self._groups.delivery.transmit(session, connection, flight, {})
+                self._groups.sending.transmit(session, connection, flight, {})
 
     # What members say of them
 
@@ -290,7 +290,7 @@ class Groups:
         self.counters = counters
         self.authorizer = authorizer
         self.seconds = seconds
-        self.delivery: Delivery
+        self.sending: Sending
         self.find_session: Callable[[str], Session | None] = lambda client_id: None
         self.assigned: dict[str, str] = {}
         """From the store: QoS 2 messages under way at a restart → client identifier."""

@@ -8,7 +8,8 @@ MQTT 5.0 sections 3.8 to 3.11.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from functools import partial
 from typing import Any, final
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -23,7 +24,6 @@ from ..protocol.connection import Connection
 from ..reasons import FAILURE, ReasonCode
 from ..topics import check_topic_filter, parse_shared
 from .authority import Authority
-from .delivery import Delivery
 from .history import Replays, start_of
 from .outbox import Outbox
 from .plan import Plan
@@ -45,7 +45,6 @@ class Subscriptions:
         authority: Authority,
         retained: Retained,
         replays: Replays,
-        delivery: Delivery,
         store: IStateStore,
         limits: Limits,
         outbox: Outbox,
@@ -55,7 +54,6 @@ class Subscriptions:
         self._authority = authority
         self._retained = retained
         self._replays = replays
-        self._delivery = delivery
         self._store = store
         self._limits = limits
         self._outbox = outbox
@@ -191,10 +189,7 @@ class Subscriptions:
         # [MQTT5-3.10.4-4] [MQTT5-3.10.4-5] [MQTT5-3.11.3-1] [MQTT311-3.10.4-5]
         unsuback = Unsuback(packet.packet_id, reasons)
         if session.durable and changes:
-            completed: Callable[[BackendError | None], None] = lambda error: self._unsubscribed(
-                connection, unsuback, error
-            )
-            self._store.put(changes, completed)
+            self._store.put(changes, partial(self._unsubscribed, connection, unsuback))
         else:
             self._answer(connection, unsuback)
 
