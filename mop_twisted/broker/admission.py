@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Generator
-from typing import Any, final
+from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
@@ -41,6 +41,13 @@ from .outbox import Outbox
 from .session import Session
 from .sessions import Sessions
 from .wills import Wills
+
+
+_IN_DISCONNECT: Final = {
+    ReasonCode.BAD_USER_NAME_OR_PASSWORD: ReasonCode.NOT_AUTHORIZED,
+    ReasonCode.SERVER_UNAVAILABLE: ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+}
+"""Reasons of CONNACK that a DISCONNECT has no code for. [MQTT5-3.14.2-1]"""
 
 
 @final
@@ -169,7 +176,7 @@ class Admission:
             connection.refuse(reason)
         elif connection.established:
             self.leave(connection, True)
-            connection.disconnect(reason)
+            connection.disconnect(_IN_DISCONNECT.get(reason, reason))
         self._outbox.add(connection)
 
     def forget(self, connection: Connection) -> None:
@@ -234,7 +241,12 @@ class Admission:
             # [MQTT5-3.1.4-3] [MQTT311-3.1.4-2]
             old = session.connection
             self._counters.taken_over += 1
-            if not connect.clean_start and session.will is not None and session.will.delay:
+            if (
+                not connect.clean_start
+                and session.expiry
+                and session.will is not None
+                and session.will.delay
+            ):
                 # [MQTT5-3.1.3-9]: the session goes on before the delay has passed.
                 session.will = None
             self.leave(old, True)

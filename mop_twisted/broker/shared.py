@@ -36,11 +36,12 @@ FETCH_BYTES = 1024 * 1024
 class Waiting:
     """A message of a group that no member has."""
 
-    __slots__ = ("entry", "publish")
+    __slots__ = ("entry", "ordinal", "publish")
 
-    def __init__(self, publish: Publish, entry: Entry | None) -> None:
+    def __init__(self, publish: Publish, entry: Entry | None, ordinal: int) -> None:
         self.publish = publish
         self.entry = entry
+        self.ordinal = ordinal
 
 
 @final
@@ -83,21 +84,21 @@ class Group:
             cursor.pause(entry)
             self.mode = FETCHING
             return
-        entry.ordinal = cursor.take(entry)
-        if not entry.ordinal:
+        ordinal = cursor.take(entry)
+        if not ordinal:
             self.mode = FETCHING
             self.pump()
             return
-        if self.queue or not self._send(publish, entry):
-            self.queue.append(Waiting(publish, entry))
+        if self.queue or not self._send(publish, entry, ordinal):
+            self.queue.append(Waiting(publish, entry, ordinal))
 
     def _offer_from_memory(self, publish: Publish) -> None:
-        if (not self.queue or publish.qos == 0) and self._send(publish, None):
+        if (not self.queue or publish.qos == 0) and self._send(publish, None, 0):
             return
         if publish.qos == 0 or len(self.queue) >= self._groups.limits.transient_messages:
             self._groups.counters.drop(DropReason.SHARED_QUEUE_FULL, 1)
             return
-        self.queue.append(Waiting(publish, None))
+        self.queue.append(Waiting(publish, None, 0))
 
     # Messages go
 
@@ -124,7 +125,7 @@ class Group:
                 best, fewest = (session, subscription), load
         return best
 
-    def _send(self, publish: Publish, entry: Entry | None) -> bool:
+    def _send(self, publish: Publish, entry: Entry | None, ordinal: int) -> bool:
         """Send to a member; False if none can take it now."""
         chosen = self._choose(publish)
         if chosen is None:
@@ -137,16 +138,15 @@ class Group:
         retain = publish.retain and subscription.retain_as_published
         identifiers = (subscription.identifier,) if subscription.identifier else ()
         flight = Flight(publish, qos, retain, identifiers, entry, self)
+        flight.ordinal = ordinal
         if qos and entry is not None and session.durable:
-            flight.packet_id = stable_id(entry.ordinal)
+            flight.packet_id = stable_id(ordinal)
             if connection.flights.in_use(flight.packet_id):
                 return False
             if qos == 2:
                 self._assign(session, flight, entry)
                 return True
         self._groups.sending.transmit(session, connection, flight, {})
-        if qos == 0 and entry is not None:
-            self.settled(flight)
         return True
 
     def _assign(self, session: Session, flight: Flight, entry: Entry) -> None:
@@ -183,7 +183,7 @@ class Group:
                 if waiting.entry is not None and self.cursor is not None:
                     self.cursor.acknowledge([waiting.entry])
                 continue
-            if not self._send(publish, waiting.entry):
+            if not self._send(publish, waiting.entry, waiting.ordinal):
                 return
             queue.popleft()
         if self.cursor is not None and self.mode == FETCHING and not self._fetching:
@@ -205,7 +205,7 @@ class Group:
             elif owner is not None:
                 self._give_to_owner(owner, publish, entry, done)
             else:
-                self.queue.append(Waiting(publish, entry))
+                self.queue.append(Waiting(publish, entry, entry.ordinal))
         if done and self.cursor is not None:
             self.cursor.acknowledge(done)
         if fetched.live:
@@ -259,7 +259,7 @@ class Group:
         """A member left before it was done: another one gets it, first of all that wait."""
         if self.cursor is None and flight.entry is not None:
             return
-        self.queue.appendleft(Waiting(flight.publish, flight.entry))
+        self.queue.appendleft(Waiting(flight.publish, flight.entry, flight.ordinal))
         self.pump()
 
     def received(self, flights: list[Flight], completed: Callable[[Any], None]) -> None:

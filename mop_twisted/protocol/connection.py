@@ -382,7 +382,9 @@ class Connection(Sender):
         """[MQTT5-4.13.1-1] [MQTT311-4.8.0-1]: say why where the version can, then close."""
         if self.phase == ESTABLISHED:
             self._say_disconnect(error.reason, str(error))
-        elif self._decoder.version or self.phase == CONNECTING:
+        elif (
+            self._decoder.version or self.phase == CONNECTING
+        ) and error.reason != ReasonCode.KEEP_ALIVE_TIMEOUT:
             # A CONNECT that was one, but wrong. Anything else gets no answer at all.
             dialect = dialect_of(self._decoder.version)
             self.dialect = dialect

@@ -25,7 +25,17 @@ class Flight:
     C{group} is the shared group that it was taken from, if any.
     """
 
-    __slots__ = ("dup", "entry", "group", "identifiers", "packet_id", "publish", "qos", "retain")
+    __slots__ = (
+        "dup",
+        "entry",
+        "group",
+        "identifiers",
+        "ordinal",
+        "packet_id",
+        "publish",
+        "qos",
+        "retain",
+    )
 
     def __init__(
         self,
@@ -43,6 +53,8 @@ class Flight:
         self.entry = entry
         self.group = group
         self.packet_id = 0
+        self.ordinal = 0
+        """The entry's, for the cursor that it came by."""
         self.dup = False
 
 
