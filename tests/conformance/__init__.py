@@ -1,0 +1,1 @@
+"""The conformance page, made from the tags in code and tests."""
