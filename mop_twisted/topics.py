@@ -190,11 +190,14 @@ def covers(topic_filter: str, other: str) -> bool:
     """Whether C{topic_filter} matches every topic that C{other} matches. Either may be a topic
     name."""
     wide = topic_filter.split("/")
+    # No topic is empty, so that these two demand a level more than they say.
+    if other == "#":
+        other = "+/#"
+    elif other == "/#":
+        other = "/+/#"
     narrow = other.split("/")
     if _is_apart(wide[0], narrow[0]):
         return False
-    if other == "#" and topic_filter == "+/#":
-        return True  # no topic is without a first level: the two say the same
     count = len(narrow)
     place = 0
     for level in wide:
@@ -224,4 +227,5 @@ def overlaps(topic_filter: str, other: str) -> bool:
         return True
     # The longer one may still be at the end of what they share: "a/#" matches "a".
     longer, shared = (first, len(second)) if len(first) > len(second) else (second, len(first))
-    return longer[shared] == "#"
+    # Of "+" and "/#" that would be the empty topic, and there is none.
+    return longer[shared] == "#" and (shared > 1 or longer[0] != "")
