@@ -49,9 +49,7 @@ DROP_NAMES: Final = tuple(reason.name.lower() for reason in DropReason)
 PAUSE_NAMES: Final = ("caught_up", "window_full", "transport_full", "fetching", "offline")
 """What metrics call the values of C{session.PauseReason}, by value."""
 
-LATENCY_BOUNDS: Final = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
+LATENCY_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)
 """Upper bounds in seconds, from one quick fsync to what a client gives up on."""
 
 BATCH_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0)
@@ -90,7 +88,6 @@ class Counters:
         "connections",
         "connections_maximum",
         "connections_total",
-        "connects_received",
         "disconnects_received",
         "disconnects_sent",
         "dropped",
@@ -123,8 +120,6 @@ class Counters:
         """Transports now, whether CONNECT has come or not."""
         self.connections_total = 0
         self.connections_maximum = 0
-        self.connects_received = 0
-        """CONNECT packets."""
         self.connack = [0] * 256
         """CONNACKs by MQTT 5.0 reason code, whatever the client's version."""
         self.auth_failures: dict[tuple[str, str], int] = {}
@@ -137,10 +132,9 @@ class Counters:
         """Connections that broke the protocol, by reason code."""
 
         self.packets_received = [0] * 16
-        """By packet type, without PUBLISH: L{packets_received_of} takes that from
-        C{publishes_received}, so that a run of messages is counted once."""
+        """By packet type, as C{packets_sent}, but for PUBLISH: L{packets_received_of} takes that
+        from C{publishes_received}, so that a run of messages is counted once."""
         self.packets_sent = [0] * 16
-        """The same."""
         self.bytes_received = 0
         """Bytes of MQTT, without TLS, WebSocket and PROXY framing."""
         self.bytes_sent = 0
@@ -164,14 +158,15 @@ class Counters:
         self.fetch_failures = 0
 
         self.subscriptions = 0
-        """Of all sessions, offline ones too; the two below are contained in it."""
+        """Of all sessions, offline ones too: see L{subscribed}."""
         self.subscriptions_shared = 0
         self.subscriptions_wildcard = 0
+        """Those with a wildcard that are not shared, so that no subscription is in two."""
         self.sessions_connected = 0
         self.sessions_offline = 0
         self.sessions_expired = 0
         self.taken_over = 0
-        """Connections that a later one of their client identifier ended [MQTT5-3.1.4-3]."""
+        """Connections that a later one of their client identifier ended."""
         self.sessions_paused = [0] * len(PAUSE_NAMES)
         """Sessions now, by C{session.PauseReason}."""
         self.retained_messages = 0
@@ -186,6 +181,14 @@ class Counters:
         C{reason} that of a reason code: never anything that a client has sent."""
         key = (backend, reason)
         self.auth_failures[key] = self.auth_failures.get(key, 0) + 1
+
+    def subscribed(self, topic_filter: str, change: int = 1) -> None:
+        """A new subscription to C{topic_filter}, or with -1 the end of one."""
+        self.subscriptions += change
+        if topic_filter.startswith("$share/"):
+            self.subscriptions_shared += change
+        elif "+" in topic_filter or topic_filter.endswith("#"):
+            self.subscriptions_wildcard += change
 
     def packets_received_of(self, kind: int) -> int:
         """Packets of one type received."""
