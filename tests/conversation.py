@@ -353,8 +353,7 @@ class Node:
                 continue
             if output:
                 client.received(output)
-            if connection.closing:
-                del self.clients[connection]
+            if connection.closing and self.clients.pop(connection, None) is not None:
                 self.broker.lost(connection)
                 client.lost()
 

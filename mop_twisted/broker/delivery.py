@@ -190,7 +190,6 @@ class Delivery:
                 qos = 0 if target is None else min(publish.qos, target.qos)
                 self._follow(session, target, publish, entry, qos, publish.retain, {})
 
-    @staticmethod
     def _follow(
         self,
         session: Session,

@@ -63,6 +63,7 @@ class Sending:
         self._seconds = seconds
         self._stalled: list[Session] = []
 
+    @staticmethod
     def target_of(plan: Plan, session: Session, topic: str) -> Target | None:
         """What a session gets of a topic, subscriptions that still read the past included."""
         target = plan.target_of(session)
