@@ -349,11 +349,13 @@ class Node:
         for connection in self.broker.outbox.take():
             client = self.clients.get(connection)
             output = connection.take_output()
+            # Asked before the client hears: what it says then belongs to the next turn.
+            closing = connection.closing
             if client is None:
                 continue
             if output:
                 client.received(output)
-            if connection.closing and self.clients.pop(connection, None) is not None:
+            if closing and self.clients.pop(connection, None) is not None:
                 self.broker.lost(connection)
                 client.lost()
 
