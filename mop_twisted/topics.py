@@ -55,7 +55,8 @@ def has_control_characters(text: str) -> bool:
     if text.isprintable():
         return False
     for character in text:
-        if character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff":
+        code = ord(character)
+        if code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF:
             return True
     return False
 
