@@ -52,7 +52,7 @@ class Configuration:
     C{warnings} are for whoever has a log: they hinder nothing.
     """
 
-    __slots__ = ("file", "limits", "settings", "warnings", "where")
+    __slots__ = ("command_line", "file", "limits", "settings", "warnings", "where")
 
     def __init__(
         self,
@@ -61,12 +61,15 @@ class Configuration:
         file: str | None,
         where: dict[str, str],
         warnings: list[str],
+        command_line: Mapping[str, Any],
     ) -> None:
         self.settings = settings
         self.limits = limits
         self.file = file
         self.where = where
         self.warnings = warnings
+        self.command_line = command_line
+        """As it was given: a reload needs it again."""
 
     def source(self, key: str) -> str:
         """Where C{key} was said, for an error: C{mop.toml: listen}, C{--listen}, …"""
@@ -117,7 +120,7 @@ def load(
     for name in LIMITS:
         if name in values:
             setattr(limits, name, _within(name, values.pop(name), where[name]))
-    return Configuration(Settings(**values), limits, file, where, warnings)
+    return Configuration(Settings(**values), limits, file, where, warnings, command_line)
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import msgspec
 
 from .. import limits as limits_module
 from ..limits import Limits
-from .settings import COMMAND_LINE, LIMITS, Settings, limit_range, limit_type
+from .settings import COMMAND_LINE, LIMITS, RELOADED_KEYS, Settings, limit_range, limit_type
 from .units import Duration, Size, describe_duration, describe_size
 
 INTRODUCTION = """\
@@ -64,7 +64,7 @@ def page() -> str:
     hints = typing.get_type_hints(Settings, include_extras=True)
     for field in msgspec.structs.fields(Settings):
         meta = typing.get_args(hints[field.name])[1]
-        mark = " ↻" if meta.extra and meta.extra.get("reloaded") else ""
+        mark = " ↻" if field.name in RELOADED_KEYS else ""
         short = COMMAND_LINE.get(field.name)
         option = f" (`-{short}`)" if short else ""
         default = meta.title or _default(field.default)

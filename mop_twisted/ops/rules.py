@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ..errors import ConfigError
 from ..net.listeners import Listener, parse_listener
 from .config import Configuration
-from .settings import Settings
+from .settings import RELOADED_KEYS, Settings
 
 
 def is_loopback(host: str) -> bool:
@@ -198,3 +198,12 @@ def _check_rights(where: str, path: str, warnings: list[str]) -> None:
         return  # whoever reads it says so
     if mode & stat.S_IROTH:
         warnings.append(f"{where}: {path} may be read by every user of this machine")
+
+
+def need_restart(old: Settings, new: Settings) -> list[str]:
+    """Keys that differ and that a reload does not take over."""
+    return [
+        key
+        for key in Settings.__struct_fields__
+        if key not in RELOADED_KEYS and getattr(old, key) != getattr(new, key)
+    ]

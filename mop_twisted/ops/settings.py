@@ -14,9 +14,7 @@ from msgspec import Meta, Struct
 from ..limits import Limits
 from .units import Duration, Secret, Size
 
-RELOADED: Final[dict[str, Any]] = {"reloaded": True}
 PATH: Final[dict[str, Any]] = {"path": True}
-PATH_RELOADED: Final[dict[str, Any]] = {"path": True, "reloaded": True}
 
 
 class Retention(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             description="PEM file with the certificate (and its chain) that tls and wss "
             "listeners show.",
-            extra=PATH_RELOADED,
+            extra=PATH,
         ),
     ] = None
     key: Annotated[
@@ -53,7 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             title="the file of `certificate`",
             description="PEM file with the private key of `certificate`.",
-            extra=PATH_RELOADED,
+            extra=PATH,
         ),
     ] = None
     client_ca: Annotated[
@@ -61,14 +59,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             description="PEM file with certificate authorities: clients of tls and wss "
             "listeners must then show a certificate of one of them.",
-            extra=PATH_RELOADED,
+            extra=PATH,
         ),
     ] = None
     crl: Annotated[
         str | None,
         Meta(
             description="PEM file with the revocation lists of `client_ca`.",
-            extra=PATH_RELOADED,
+            extra=PATH,
         ),
     ] = None
     certificate_name: Annotated[
@@ -77,7 +75,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Which name in a client's certificate is its user name: `cn`, the common "
             "name, or the one subject alternative name of a kind: `san-dns`, `san-email`, "
             "`san-uri`.",
-            extra=RELOADED,
         ),
     ] = "cn"
     data: Annotated[
@@ -124,7 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str | None,
         Meta(
             description="Password file in mosquitto's format; `mop passwd` writes it.",
-            extra=PATH_RELOADED,
+            extra=PATH,
         ),
     ] = None
     acl: Annotated[
@@ -133,7 +130,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             title="none: everything is allowed to who is let in",
             description="Access control file in mosquitto's format. An empty one denies "
             "everything.",
-            extra=PATH_RELOADED,
+            extra=PATH,
         ),
     ] = None
     allow_anonymous: Annotated[
@@ -141,7 +138,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             title="on loopback and unix listeners only, and only without `passwords`",
             description="Whether clients may connect without proving who they are.",
-            extra=RELOADED,
         ),
     ] = None
     workers: Annotated[
@@ -159,7 +155,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     sys_interval: Annotated[
         Duration,
-        Meta(description="How often `$SYS/broker/…` is published; 0: never.", extra=RELOADED),
+        Meta(description="How often `$SYS/broker/…` is published; 0: never."),
     ] = Duration(10)
     origins: Annotated[
         tuple[str, ...],
@@ -174,7 +170,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "text"
     log_level: Annotated[
         Literal["debug", "info", "warn", "error", "critical"],
-        Meta(description="Events below this are not written.", extra=RELOADED),
+        Meta(description="Events below this are not written."),
     ] = "info"
 
 
@@ -193,6 +189,22 @@ COMMAND_LINE: Final = {
     "workers": None,
 }
 """Keys that are options of C{twistd mop} too, each with its short form."""
+
+RELOADED_KEYS: Final = frozenset(
+    {
+        "acl",
+        "allow_anonymous",
+        "certificate",
+        "certificate_name",
+        "client_ca",
+        "crl",
+        "key",
+        "log_level",
+        "passwords",
+        "sys_interval",
+    }
+)
+"""Keys that SIGHUP takes over."""
 
 LIMITS: Final[tuple[str, ...]] = tuple(Limits.__slots__)
 """Keys that are limits; a reload takes all of them."""
