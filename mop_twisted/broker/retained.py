@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .sending import Sending
 
 PORTION: Final = 128
-"""Retained messages that one subscription gets a turn."""
+"""Retained topics that are looked at for one subscription a turn."""
 
 HELD: Final = 64 * 1024
 """Bytes of output above which a subscription waits for its client."""
@@ -49,7 +49,10 @@ class _Portions:
     __slots__ = ("matching", "session", "subscription")
 
     def __init__(
-        self, session: Session, subscription: Subscription, matching: Iterator[tuple[str, Publish]]
+        self,
+        session: Session,
+        subscription: Subscription,
+        matching: Iterator[list[tuple[str, Publish]]],
     ) -> None:
         self.session = session
         self.subscription = subscription
@@ -158,7 +161,7 @@ class Retained:
 
     def begin(self, session: Session, subscription: Subscription) -> None:
         """Send a new subscription what is retained. [MQTT5-3.3.1-9] [MQTT311-3.3.1-6]"""
-        self._portions.append(_Portions(session, subscription, self.find(subscription.pattern)))
+        self._portions.append(_Portions(session, subscription, self._tree.portions(subscription.pattern, PORTION)))
         if not self._scheduled:
             self._turn()
 
@@ -191,11 +194,15 @@ class Retained:
             )
         ):
             return True
+        found = next(portions.matching, None)
+        if found is None:
+            return False
         asks = not self._authorizer.open
-        given = 0
+        now = self._seconds()
         copies: list[Entry] = []
-        for topic, publish in portions.matching:
-            given += 1
+        for topic, publish in found:
+            if publish.expires_at and publish.expires_at <= now:
+                continue
             if subscription.no_local and publish.publisher == session.client_id:
                 continue
             if not asks or self._authorizer.may_receive(session.identity, topic):
@@ -204,13 +211,11 @@ class Retained:
                     copies.append(self._copy(session, publish))
                 else:
                     self._sending.offer_retained(session, subscription, publish, qos)
-            if given >= PORTION:
-                break
         if copies:
             self._log.publish(copies, self._copied)
         if connection is not None:
             self._sending.pump(session)
-        return given >= PORTION
+        return True
 
     def _copy(self, session: Session, publish: Publish) -> Entry:
         """For a session that outlives its connection QoS 1 and 2 are exact: by its cursor."""
