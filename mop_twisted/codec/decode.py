@@ -1,23 +1,30 @@
-"""Bytes to packets: one loop over whatever a read brought.
+"""A stream of bytes to packets.
 
-The loop yields whole packets, PUBLISHes and plain acknowledgements in runs; a packet that is cut
-off is kept as a list of chunks until it is whole, so that a trickle costs linear time. It knows
-no session and no order of packets; that is C{protocol/connection.py}.
+One loop by offset over each read: PUBLISH and plain acknowledgements are decoded in it, the rest
+by C{bodies.py}. It knows of a connection only which version it speaks and which side it plays;
+phases, packet identifiers in use and topic aliases are the connection's.
 
-MQTT 5.0 chapters 2 and 3; MQTT 3.1.1 the same.
+MQTT 5.0 sections 2.1 and 3.3; MQTT 3.1.1 sections 2.2 and 3.3.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import Final, final
 
-from ..errors import (
-    ClientIdentifierNotValid,
-    MalformedPacket,
-    PacketTooLarge,
-    PeerError,
-    ProtocolBreach,
-    UnsupportedVersion,
+from ..errors import MalformedPacket, MisuseError, PacketTooLarge, PeerError, ProtocolBreach
+from .bodies import (
+    check_whole,
+    read_ack,
+    read_auth,
+    read_connack,
+    read_connect,
+    read_disconnect,
+    read_suback,
+    read_subscribe,
+    read_unsuback,
+    read_unsubscribe,
+    read_version,
+    unsupported,
 )
 from .packets import (
     AUTH,
@@ -25,6 +32,7 @@ from .packets import (
     CONNECT,
     DISCONNECT,
     NO_PROPERTIES,
+    PACKET_NAMES,
     PINGREQ,
     PINGRESP,
     PUBACK,
@@ -38,54 +46,50 @@ from .packets import (
     UNSUBSCRIBE,
     Ack,
     Acks,
-    Auth,
-    Connack,
-    Connect,
-    Disconnect,
-    FilterRequest,
+    Packet,
     Pingreq,
     Pingresp,
     Properties,
     Publish,
-    Suback,
-    Subscribe,
-    Unsuback,
-    Unsubscribe,
-    WillMessage,
 )
-from .properties import (
-    DISCONNECT_OF_SERVER,
-    PUBLISH_OF_CLIENT,
-    TOPIC_ALIAS,
-    WILL,
-    WILL_DELAY_INTERVAL,
-    read_properties,
-)
-from .wire import TOPIC_NAMES, read_binary, read_packet_id, read_string
+from .properties import PUBLISH_OF_CLIENT, TOPIC_ALIAS, read_properties
+from .wire import TOPIC_NAMES
 
-_TO_SERVER: Final = frozenset(
-    (CONNECT, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBSCRIBE, UNSUBSCRIBE, PINGREQ,
-     DISCONNECT, AUTH)
-)  # fmt: skip
-_TO_CLIENT: Final = frozenset(
-    (CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP,
-     DISCONNECT, AUTH)
-)  # fmt: skip
+_PLAIN_ACKS: Final = {0x40: PUBACK, 0x50: PUBREC, 0x62: PUBREL, 0x70: PUBCOMP}
+"""First byte → kind."""
 
+_SUCCESS: Final = (b"\0", b"\0\0")
+"""What follows the packet identifier in 5.0 where success is said at length."""
 
-def _flags_of(kind: int) -> int:
-    """[MQTT5-2.1.3-1] [MQTT311-2.2.2-1]"""
-    return 2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0
+_FLAGS: Final = {PUBREL: 2, SUBSCRIBE: 2, UNSUBSCRIBE: 2}
+"""The low nibble that is not 0."""
+
+_TO_CLIENT_ONLY: Final = frozenset({CONNACK, SUBACK, UNSUBACK, PINGRESP})
+_TO_SERVER_ONLY: Final = frozenset({CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ})
 
 
 @final
 class Decoder:
-    """The packets of one connection, as they become whole."""
+    """The bytes that one side of a connection receives, as packets.
+
+    C{maximum_packet_size} counts the whole packet with its fixed header and may be set at any
+    time. C{role} is the side that is played: C{server} or C{client}. C{version} is 0 until a
+    server has decoded a CONNECT; a client says its own. A CONNECT may be followed by more in the
+    same read: with C{maximum_packet_size_after_connect} the larger limit is taken at once.
+
+    @raise MisuseError: another role, or a client without a version.
+    """
 
     __slots__ = (
-        "_at_client", "_chunks", "_held", "_kinds", "_maximum_user_properties", "_wanted",
-        "error", "maximum_packet_size", "version",
-    )  # fmt: skip
+        "_maximum_packet_size_after_connect",
+        "_maximum_user_properties",
+        "_partial",
+        "_server",
+        "_wanted",
+        "error",
+        "maximum_packet_size",
+        "version",
+    )
 
     def __init__(
         self,
@@ -93,309 +97,250 @@ class Decoder:
         maximum_user_properties: int = 4096,
         role: str = "server",
         version: int = 0,
+        maximum_packet_size_after_connect: int = 0,
     ) -> None:
-        self.maximum_packet_size = maximum_packet_size
+        if role not in ("server", "client") or (role == "client" and not version):
+            raise MisuseError(f"a decoder as {role} of version {version}")
         self.version = version
+        """3, 4 or 5; 0 until it is known."""
+        self.maximum_packet_size = maximum_packet_size
         self.error: PeerError | None = None
+        """What was wrong with the stream; from then on L{receive} returns nothing."""
+        self._maximum_packet_size_after_connect = maximum_packet_size_after_connect
         self._maximum_user_properties = maximum_user_properties
-        self._at_client = role == "client"
-        self._kinds = _TO_CLIENT if self._at_client else _TO_SERVER
-        self._chunks: list[bytes] | None = None
-        self._held = 0
+        self._server = role == "server"
+        self._partial: bytearray | None = None
+        # _wanted: below this length the partial packet need not be looked at again.
         self._wanted = 0
 
     @property
     def buffered(self) -> int:
-        """Bytes held of a packet that is not whole."""
-        return self._held
+        """Bytes held of a packet that is not whole yet: never more than
+        C{maximum_packet_size} and one read."""
+        partial = self._partial
+        return 0 if partial is None else len(partial)
 
-    def receive(self, data: bytes) -> list[Any]:
-        """The packets that are whole now."""
+    def receive(self, data: bytes) -> list[Packet]:
+        """The packets that are whole with C{data}. PUBLISHes that follow each other come as one
+        list, and so do plain acknowledgements of a kind.
+
+        Never raises: what came before an error is returned, the error is in L{error}.
+        """
+        packets: list[Packet] = []
         if self.error is not None:
-            return []
-        chunks = self._chunks
-        if chunks is not None:
-            chunks.append(data)
-            self._held += len(data)
-            if self._held < self._wanted:
-                return []
-            data = b"".join(chunks)
-            self._chunks = None
-            self._held = 0
-        packets: list[Any] = []
-        try:
-            rest = self._read(data, packets)
-        except PeerError as error:
-            self.error = error
             return packets
-        if rest < len(data):
-            self._chunks = [data[rest:]]
-            self._held = len(data) - rest
+        partial = self._partial
+        if partial is not None:
+            # A bytearray grows in place, and more cheaply than a list of tiny chunks: a packet
+            # that comes byte by byte costs its size, not 40 times that.
+            partial += data
+            if len(partial) < self._wanted:
+                return packets
+            data = bytes(partial)
+            self._partial = None
+        try:
+            at = self._read(data, packets)
+        except PeerError as error:
+            # Without its traceback: it would keep this frame, and the read, alive in a cycle.
+            error.__context__ = None
+            self.error = error.with_traceback(None)
+            return packets
+        if at < len(data):
+            self._partial = bytearray(data[at:])
         return packets
 
-    def _read(self, data: bytes, packets: list[Any]) -> int:
-        """Append the packets in C{data}; the offset of what is not whole."""
-        size = len(data)
-        at = 0
+    def _read(self, data: bytes, packets: list[Packet]) -> int:
+        """Decode all whole packets; returns where the first that is not whole begins."""
         names = TOPIC_NAMES.recent
-        run: list[Publish] | None = None
-        acks: Acks | None = None
-        while at + 2 <= size:
+        plain_acks = _PLAIN_ACKS
+        version = self.version
+        maximum = self.maximum_packet_size
+        publishes: list[Publish] = []
+        packet_ids: list[int] = []
+        run = 0  # kind of the last packet, if it is one that comes in runs
+        at = 0
+        stop = len(data)
+        while at + 2 <= stop:
             first = data[at]
             length = data[at + 1]
-            start = at + 2
-            if length >= 0x80:
-                length &= 0x7F
+            body = at + 2
+            if length > 127:
+                # [MQTT5-1.5.5-1]: the same as read_varint, but it may be cut off.
+                length &= 127
                 shift = 7
                 while True:
-                    if start >= size:
-                        self._wanted = size - at + 1
-                        if size - at >= 5:
-                            raise MalformedPacket("remaining length of more than four bytes")
+                    if body == stop:
+                        self._wanted = stop - at + 1
                         return at
-                    byte = data[start]
-                    start += 1
-                    length |= (byte & 0x7F) << shift
-                    if byte < 0x80:
+                    byte = data[body]
+                    body += 1
+                    length |= (byte & 127) << shift
+                    if byte < 128:
                         if byte == 0:
-                            raise MalformedPacket("remaining length longer than need be")
+                            raise MalformedPacket(
+                                "remaining length longer than need be", "MQTT5-1.5.5-1"
+                            )
                         break
                     shift += 7
                     if shift == 28:
-                        raise MalformedPacket("remaining length of more than four bytes")
-            end = start + length
-            if end - at > self.maximum_packet_size:
-                raise PacketTooLarge(f"packet of {end - at} bytes")
-            if end > size:
+                        raise MalformedPacket("remaining length of five bytes", "MQTT5-1.5.5")
+            end = body + length
+            if end - at > maximum:
+                if version == 0 and self._server and first != 0x10:
+                    raise ProtocolBreach("no CONNECT", "MQTT5-3.1.0-1")
+                raise PacketTooLarge(
+                    f"a packet of {end - at} bytes, over {maximum}", "MQTT5-3.2.2-15"
+                )
+            if end > stop:
                 self._wanted = end - at
                 return at
-            kind = first >> 4
-            version = self.version
-            if kind == PUBLISH and version:
+
+            if 0x30 <= first <= 0x3D and version:
+                if length < 2:
+                    raise MalformedPacket("PUBLISH is cut off", "MQTT5-3.3.2")
+                start = body + 2
+                body = start + (data[body] << 8 | data[body + 1])
                 qos = first >> 1 & 3
-                body = start + 2
-                if body > end:
-                    raise MalformedPacket("PUBLISH is cut off")
-                stop = body + (data[start] << 8 | data[start + 1])
-                if stop > end:
-                    raise MalformedPacket("topic name reaches over the end of its packet")
-                raw = data[body:stop]
+                if qos:
+                    body += 2
+                    if body > end:
+                        raise MalformedPacket("PUBLISH is cut off", "MQTT5-3.3.2")
+                    packet_id = data[body - 2] << 8 | data[body - 1]
+                    if packet_id == 0:
+                        # [MQTT5-2.2.1-3] [MQTT5-2.2.1-4] [MQTT311-2.3.1-1]
+                        raise ProtocolBreach("packet identifier 0", "MQTT5-2.2.1-3")
+                    raw = data[start : body - 2]
+                    if qos == 3:
+                        # [MQTT5-3.3.1-4] [MQTT311-3.3.1-4]
+                        raise MalformedPacket("QoS 3", "MQTT5-3.3.1-4")
+                else:
+                    # [MQTT5-2.2.1-2] [MQTT311-2.3.1-5]
+                    if body > end:
+                        raise MalformedPacket("PUBLISH is cut off", "MQTT5-3.3.2")
+                    packet_id = 0
+                    raw = data[start:body]
+                    if first & 8:
+                        # [MQTT5-3.3.1-2] [MQTT311-3.3.1-2]
+                        raise MalformedPacket("DUP with QoS 0", "MQTT5-3.3.1-2")
                 topic = names.get(raw)
                 if topic is None:
-                    topic = "" if not raw and version == 5 else TOPIC_NAMES.name_of(raw)
-                packet_id = 0
-                if qos:
-                    if qos == 3:
-                        raise MalformedPacket("PUBLISH with QoS 3", "MQTT5-3.3.1-4")
-                    packet_id = read_packet_id(data, stop, end)
-                    stop += 2
-                elif first & 8:
-                    raise ProtocolBreach("DUP with QoS 0", "MQTT5-3.3.1-2")
-                properties = NO_PROPERTIES
+                    # [MQTT5-3.3.2-1] [MQTT5-3.3.2-2] [MQTT311-3.3.2-1] [MQTT311-3.3.2-2]
+                    topic = TOPIC_NAMES.name_of(raw) if raw or version < 5 else ""
+                properties: Properties = NO_PROPERTIES
                 if version == 5:
-                    if stop < end and data[stop] == 0:
-                        stop += 1
+                    if body < end and data[body] == 0:
+                        body += 1
                     else:
-                        place = PUBLISH if self._at_client else PUBLISH_OF_CLIENT
-                        properties, stop = read_properties(
-                            data, stop, end, place, self._maximum_user_properties
+                        # [MQTT5-3.3.4-6]
+                        properties, body = read_properties(
+                            data,
+                            body,
+                            end,
+                            PUBLISH_OF_CLIENT if self._server else PUBLISH,
+                            self._maximum_user_properties,
                         )
-                    if not topic and TOPIC_ALIAS not in properties:
-                        raise ProtocolBreach("PUBLISH without topic name and alias")
-                publish = Publish(
-                    topic, data[stop:end], qos, first & 1 == 1, packet_id, properties,
-                    first & 8 == 8,
-                )  # fmt: skip
-                if run is None:
-                    run = [publish]
-                    packets.append(run)
-                    acks = None
-                else:
-                    run.append(publish)
-            elif length == 2 and PUBACK <= kind <= PUBCOMP and version:
-                if first & 15 != (2 if kind == PUBREL else 0):
-                    raise MalformedPacket("reserved flags")
-                packet_id = data[start] << 8 | data[start + 1]
-                if not packet_id:
-                    raise ProtocolBreach("packet identifier 0")
-                if acks is None or acks.kind != kind:
-                    acks = Acks(kind, [packet_id])
-                    packets.append(acks)
-                    run = None
-                else:
-                    acks.packet_ids.append(packet_id)
+                    if not raw and TOPIC_ALIAS not in properties:
+                        raise ProtocolBreach("neither topic name nor topic alias", "MQTT5-3.3.2.1")
+                publish = Publish(topic, data[body:end], qos, first & 1 == 1, packet_id, properties)
+                if first & 8:
+                    publish.dup = True
+                if run != PUBLISH:
+                    run = PUBLISH
+                    publishes = []
+                    packets.append(publishes)
+                publishes.append(publish)
+                at = end
+                continue
+
+            kind = plain_acks.get(first, 0) if version else 0
+            if length != 2 and (version != 5 or data[body + 2 : end] not in _SUCCESS):
+                kind = 0
+            if kind:
+                packet_id = data[body] << 8 | data[body + 1]
+                if packet_id == 0:
+                    # [MQTT5-2.2.1-5]
+                    raise ProtocolBreach("packet identifier 0", "MQTT5-2.2.1-5")
+                if run != kind:
+                    run = kind
+                    packet_ids = []
+                    packets.append(Acks(kind, packet_ids))
+                packet_ids.append(packet_id)
+                at = end
+                continue
+
+            run = 0
+            packet = self._read_other(data, first, body, end)
+            if type(packet) is Ack and not packet.reason and not packet.properties:
+                # Only 3.1 comes here: PUBREL with DUP.
+                packets.append(Acks(packet.kind, [packet.packet_id]))
             else:
-                run = None
-                acks = None
-                packets.append(self._decode(first, kind, data, start, end))
+                packets.append(packet)
+            version = self.version
+            maximum = self.maximum_packet_size
             at = end
-        if at < size:
-            self._wanted = 2
+        self._wanted = 2
         return at
 
-    def _decode(self, first: int, kind: int, data: bytes, at: int, end: int) -> Any:
-        if kind not in self._kinds or (kind == AUTH and self.version != 5):
-            if kind == 0 or kind == AUTH:
-                raise MalformedPacket(f"packet type {kind}")
-            raise ProtocolBreach(f"packet type {kind} in this direction")
-        if kind != PUBLISH and first & 15 != _flags_of(kind):
-            raise MalformedPacket("reserved flags")
+    def _read_other(self, data: bytes, first: int, at: int, end: int) -> Packet:
+        """One packet that is neither PUBLISH nor a plain acknowledgement."""
+        kind = first >> 4
+        if kind == 0:
+            raise MalformedPacket("packet type 0", "MQTT5-2.1.2")
+        version = self.version
+        most = self._maximum_user_properties
+        if self._server and version == 0:
+            if kind != CONNECT:
+                # [MQTT5-3.1.0-1] [MQTT311-3.1.0-1]
+                raise ProtocolBreach(f"{PACKET_NAMES[kind]} before CONNECT", "MQTT5-3.1.0-1")
+        elif kind == AUTH and version < 5:
+            raise MalformedPacket("packet type 15", "MQTT311-2.2.1")
+        if kind == PUBLISH:
+            # The loop takes all but the first bytes 0x3E and 0x3F. [MQTT5-3.3.1-4]
+            # [MQTT311-3.3.1-4]
+            raise MalformedPacket("QoS 3", "MQTT5-3.3.1-4")
+        flags = first & 15
+        if flags != _FLAGS.get(kind, 0) and not (version == 3 and flags == 10 and kind in _FLAGS):
+            # [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.8.1-1] [MQTT5-3.10.1-1] [MQTT5-3.14.1-1]
+            # [MQTT5-3.15.1-1] [MQTT311-2.2.2-1] [MQTT311-2.2.2-2] [MQTT311-3.6.1-1]
+            # [MQTT311-3.8.1-1] [MQTT311-3.10.1-1] [MQTT311-3.14.1-1]. In 3.1 these packets
+            # carry DUP when they are sent again.
+            raise MalformedPacket(f"reserved flags of {PACKET_NAMES[kind]}", "MQTT5-2.1.3-1")
+        if kind in (_TO_CLIENT_ONLY if self._server else _TO_SERVER_ONLY):
+            raise ProtocolBreach(f"{PACKET_NAMES[kind]} in the wrong direction", "MQTT5-2.1.2")
         if kind == CONNECT:
-            return self._connect(data, at, end)
-        if not self.version:
-            raise ProtocolBreach("the first packet is no CONNECT")
-        if kind in (PINGREQ, PINGRESP):
-            if at != end:
-                raise MalformedPacket("PINGREQ with a body")
-            return Pingreq() if kind == PINGREQ else Pingresp()
-        if PUBACK <= kind <= PUBCOMP:
-            return self._ack(kind, data, at, end)
-        if kind in (DISCONNECT, AUTH):
-            return self._reasoned(kind, data, at, end)
-        if kind == CONNACK:
-            return self._connack(data, at, end)
-        packet_id = read_packet_id(data, at, end)
-        at += 2
-        properties = NO_PROPERTIES
-        if self.version == 5:
-            properties, at = read_properties(data, at, end, kind, self._maximum_user_properties)
+            return self._read_connect(data, at, end)
         if kind == SUBSCRIBE:
-            return self._subscribe(packet_id, properties, data, at, end)
+            return read_subscribe(data, at, end, version, most)
         if kind == UNSUBSCRIBE:
-            filters = []
-            while at < end:
-                text, at = read_string(data, at, end)
-                filters.append(text)
-            if not filters:
-                raise ProtocolBreach("UNSUBSCRIBE without a filter")
-            return Unsubscribe(packet_id, filters, properties)
-        reasons = list(data[at:end])
+            return read_unsubscribe(data, at, end, version, most)
+        if kind == DISCONNECT:
+            return read_disconnect(data, at, end, version, self._server, most)
+        if kind == AUTH:
+            return read_auth(data, at, end, self._server, most)
+        if kind == CONNACK:
+            return read_connack(data, at, end, version, most)
         if kind == SUBACK:
-            return Suback(packet_id, reasons, properties)
-        return Unsuback(packet_id, reasons, properties)
+            return read_suback(data, at, end, version, most)
+        if kind == UNSUBACK:
+            return read_unsuback(data, at, end, version, most)
+        if kind == PINGREQ:
+            check_whole(at, end, kind)
+            return Pingreq()
+        if kind == PINGRESP:
+            check_whole(at, end, kind)
+            return Pingresp()
+        return read_ack(data, at, end, kind, version, most)
 
-    def _subscribe(
-        self, packet_id: int, properties: Properties, data: bytes, at: int, end: int
-    ) -> Subscribe:
-        requests = []
-        while at < end:
-            text, at = read_string(data, at, end)
-            if at >= end:
-                raise MalformedPacket("SUBSCRIBE without options")
-            options = data[at]
-            at += 1
-            allowed = 0x3F if self.version == 5 else 3
-            if options & ~allowed or options & 3 == 3:
-                raise MalformedPacket("reserved bits in subscription options")
-            handling = options >> 4
-            if handling == 3:
-                raise ProtocolBreach("retain handling 3")
-            no_local = options & 4 == 4
-            if no_local and text.startswith("$share/"):
-                raise ProtocolBreach("no local on a shared subscription", "MQTT5-3.8.3-4")
-            requests.append(
-                FilterRequest(text, options & 3, no_local, options & 8 == 8, handling)
-            )
-        if not requests:
-            raise ProtocolBreach("SUBSCRIBE without a filter")
-        return Subscribe(packet_id, requests, properties)
-
-    def _ack(self, kind: int, data: bytes, at: int, end: int) -> Any:
-        packet_id = read_packet_id(data, at, end)
-        at += 2
-        if self.version != 5:
-            raise MalformedPacket("acknowledgement of a wrong length")
-        reason = data[at]
-        at += 1
-        properties = NO_PROPERTIES
-        if at < end:
-            properties, at = read_properties(data, at, end, kind, self._maximum_user_properties)
-        if at != end:
-            raise MalformedPacket("bytes behind the packet")
-        if not reason and not properties:
-            return Acks(kind, [packet_id])
-        return Ack(kind, packet_id, reason, properties)
-
-    def _reasoned(self, kind: int, data: bytes, at: int, end: int) -> Any:
-        reason = 0
-        properties = NO_PROPERTIES
-        if at < end:
-            if self.version != 5:
-                raise MalformedPacket("DISCONNECT with a body")
-            reason = data[at]
-            at += 1
-            if at < end:
-                place = DISCONNECT_OF_SERVER if self._at_client and kind == DISCONNECT else kind
-                properties, at = read_properties(
-                    data, at, end, place, self._maximum_user_properties
-                )
-        if at != end:
-            raise MalformedPacket("bytes behind the packet")
-        return Disconnect(reason, properties) if kind == DISCONNECT else Auth(reason, properties)
-
-    def _connack(self, data: bytes, at: int, end: int) -> Connack:
-        present, reason = data[at] == 1, data[at + 1]
-        properties = NO_PROPERTIES
-        if self.version == 5:
-            properties, at = read_properties(
-                data, at + 2, end, CONNACK, self._maximum_user_properties
-            )
-        return Connack(reason, present, properties)
-
-    def _connect(self, data: bytes, at: int, end: int) -> Connect:
-        name, at = read_string(data, at, end)
-        if at + 4 > end:
-            raise MalformedPacket("CONNECT is cut off")
-        level = data[at]
-        flags = data[at + 1]
-        keep_alive = data[at + 2] << 8 | data[at + 3]
-        at += 4
-        bridge = level in (0x83, 0x84)
-        version = level & 0x7F if bridge else level
-        if (name, version) not in (("MQIsdp", 3), ("MQTT", 4), ("MQTT", 5)):
-            self.version = version if name == "MQTT" else 4
-            raise UnsupportedVersion(f"protocol {name!r} level {level}")
-        self.version = version
-        if flags & 1:
-            raise MalformedPacket("reserved flag of CONNECT", "MQTT5-3.1.2-3")
-        properties = NO_PROPERTIES
-        if version == 5:
-            properties, at = read_properties(
-                data, at, end, CONNECT, self._maximum_user_properties
-            )
-        client_id, at = read_string(data, at, end)
-        will = None
-        will_qos = flags >> 3 & 3
-        if flags & 4:
-            if will_qos == 3:
-                raise MalformedPacket("will QoS 3", "MQTT5-3.1.2-12")
-            will_properties = NO_PROPERTIES
-            if version == 5:
-                will_properties, at = read_properties(
-                    data, at, end, WILL, self._maximum_user_properties
-                )
-            raw, at = read_binary(data, at, end)
-            topic = TOPIC_NAMES.name_of(raw)
-            payload, at = read_binary(data, at, end)
-            delay = 0
-            if will_properties:
-                delay = will_properties.pop(WILL_DELAY_INTERVAL, 0)
-            will = WillMessage(topic, payload, will_qos, flags & 32 == 32, will_properties, delay)
-        elif flags & 0x38:
-            raise MalformedPacket("will flags without a will", "MQTT5-3.1.2-11")
-        user_name = None
-        password = None
-        if flags & 128:
-            user_name, at = read_string(data, at, end)
-        if flags & 64:
-            if version != 5 and not flags & 128:
-                raise MalformedPacket("password without user name", "MQTT311-3.1.2-22")
-            password, at = read_binary(data, at, end)
-        if at != end:
-            raise MalformedPacket("bytes behind the packet")
-        if not client_id and (version == 3 or (version == 4 and not flags & 2)):
-            raise ClientIdentifierNotValid("empty client identifier", "MQTT311-3.1.3-8")
-        return Connect(
-            version, client_id, flags & 2 == 2, keep_alive, user_name, password, will,
-            properties, bridge,
-        )  # fmt: skip
+    def _read_connect(self, data: bytes, at: int, end: int) -> Packet:
+        """CONNECT; from its protocol version on, errors included, L{version} is known."""
+        if self.version:
+            # [MQTT5-3.1.0-2] [MQTT311-3.1.0-2]
+            raise ProtocolBreach("a second CONNECT", "MQTT5-3.1.0-2")
+        version, bridge, at = read_version(data, at, end)
+        self.version = abs(version)
+        if version <= 0:
+            raise unsupported(version)
+        packet = read_connect(data, at, end, version, bridge, self._maximum_user_properties)
+        if self._maximum_packet_size_after_connect:
+            self.maximum_packet_size = self._maximum_packet_size_after_connect
+        return packet
