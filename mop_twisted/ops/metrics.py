@@ -26,7 +26,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 import twisted
 
@@ -210,7 +209,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     count = 0
     for bound, n in zip(histogram.bounds, histogram.counts, strict=False):
         count += n
-        cumulative.append((floatToGoString(bound), count))
+        cumulative.append((str(bound), count))
     cumulative.append(("+Inf", count + histogram.counts[-1]))
     return cumulative
 
