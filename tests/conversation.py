@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Generator
 from typing import Any
 
+from mop_twisted.broker.authority import Authority
 from twisted.internet import reactor as default_reactor
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 
 from mop_twisted.backends.embedded.log import EmbeddedLog
-from mop_twisted.broker.authority import Authority
 from mop_twisted.broker.broker import Broker
 from mop_twisted.broker.counters import Counters
 from mop_twisted.codec.decode import Decoder
@@ -295,7 +295,9 @@ class Node:
     """A gateway without a network. C{folder} is its embedded log's; a second node on the same
     folder, after L{stop}, is what a restart is."""
 
-    def __init__(self, folder: str | None = None, limits: Limits | None = None, **kept: Any) -> None:
+    def __init__(
+        self, folder: str | None = None, limits: Limits | None = None, **kept: Any
+    ) -> None:
         self._own_folder = folder is None
         self.folder = folder or tempfile.mkdtemp(prefix="mop-test-")
         self.limits = limits or Limits()
@@ -381,6 +383,10 @@ class Node:
         assert connack.reason == 0, describe(connack)
         return client
 
+    def turn(self) -> Deferred[None]:
+        """Let the reactor turn once, and a little longer: the log writes in a thread."""
+        return deferLater(default_reactor, 0.001, lambda: None)
+
     def advance(self, seconds: float) -> None:
         """Let time pass: deadlines of connections, then the broker's tick, each second."""
         while seconds > 0:
@@ -415,11 +421,3 @@ class SocketClient(Client, Protocol):
     def drop(self) -> None:
         assert self.transport is not None
         self.transport.abortConnection()
-
-
-def turns(count: int) -> Deferred[None]:
-    """Let the reactor turn some times."""
-    done: Deferred[None] = succeed(None)
-    for _ in range(count):
-        done.addCallback(lambda _: deferLater(default_reactor, 0, lambda: None))
-    return done

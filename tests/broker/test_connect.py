@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from twisted.internet.defer import inlineCallbacks
 
-from mop_twisted.codec.packets import Connack, Connect, Disconnect, Pingreq, Pingresp, Publish, WillMessage
+from mop_twisted.codec.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Publish,
+    WillMessage,
+)
 from mop_twisted.codec.properties import (
     ASSIGNED_CLIENT_IDENTIFIER,
     MAXIMUM_PACKET_SIZE,
