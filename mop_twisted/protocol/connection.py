@@ -74,13 +74,13 @@ class Connection(Sender):
         "_aliases_in",
         "_decoder",
         "_held",
-        "_opened",
         "authentication_method",
         "bridge",
         "client_id",
         "durable",
         "keep_alive",
         "last_received",
+        "opened",
         "peer",
         "reading",
         "reauthenticating",
@@ -106,7 +106,7 @@ class Connection(Sender):
         self.authentication_method: str | None = None
         self.reauthenticating = False
         self.last_received = now
-        self._opened = now
+        self.opened = now
         self._decoder = Decoder(limits.maximum_packet_size_before_connect, limits.user_properties)
         self._held: list[Any] | None = None
         self._aliases_in: dict[int, str] | None = None
@@ -404,7 +404,7 @@ class Connection(Sender):
     def deadline(self) -> float:
         """When L{expire} is due; 0.0 if never."""
         if self.phase < ESTABLISHED:
-            return self._opened + self.limits.connect_timeout
+            return self.opened + self.limits.connect_timeout
         if self.keep_alive and self.phase == ESTABLISHED:
             # [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]
             return self.last_received + 1.5 * self.keep_alive
