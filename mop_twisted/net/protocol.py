@@ -47,7 +47,9 @@ class MqttProtocol(Protocol):
 
     def __init__(self, gate: Gate, listener: str, address: str) -> None:
         self.gate = gate
-        self.connection = Connection(gate.limits, Peer(listener, address), gate.seconds())
+        self.connection = Connection(
+            gate.limits, Peer(listener, address), gate.seconds(), gate.counters.tally
+        )
 
     # The transport's calls
 
