@@ -42,7 +42,6 @@ from .session import Session
 from .sessions import Sessions
 from .wills import Wills
 
-
 _IN_DISCONNECT: Final = {
     ReasonCode.BAD_USER_NAME_OR_PASSWORD: ReasonCode.NOT_AUTHORIZED,
     ReasonCode.SERVER_UNAVAILABLE: ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,

@@ -10,7 +10,7 @@ Decision 1 draws the way.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
@@ -36,11 +36,14 @@ from .plan import Plan
 from .retained import Retained
 from .router import Router
 from .sending import Sending
-from .session import OFFLINE, Session
+from .session import OFFLINE, PauseReason, Session
 from .sessions import Sessions
 from .shared import Groups
 from .subscriptions import Subscriptions
 from .wills import Wills
+
+PAUSES_COUNTED: Final = 20_000
+"""Connections up to which it is looked, every second, at why each waits."""
 
 
 @final
@@ -90,7 +93,7 @@ class Broker:
         self.replays = Replays(self.router, authority, self.sending, log, store, limits, later)
         self.subscriptions = Subscriptions(
             self.router, self.groups, authority, self.retained, self.replays,
-            store, limits, outbox,
+            store, limits, counters, outbox,
         )  # fmt: skip
         self.admission = Admission(
             self.sessions, self.wills, authority, log, store, limits, counters, outbox
@@ -186,7 +189,23 @@ class Broker:
         now = self._seconds()
         self.sessions.tick(now)
         self.wills.tick(now)
+        self._count_now()
         self.sending.tick()
+
+    def _count_now(self) -> None:
+        """Counters that are cheaper to set now and then than to keep."""
+        counters = self.counters
+        counters.sessions_offline = len(self.sessions) - counters.sessions_connected
+        counters.retained_messages = len(self.retained)
+        counters.retained_bytes = self.retained.bytes
+        paused = [0] * len(PauseReason)
+        if len(self._connections) <= PAUSES_COUNTED:
+            for connection in self._connections:
+                session: Session | None = connection.session
+                if session is not None:
+                    paused[session.pause_reason] += 1
+        paused[PauseReason.OFFLINE] = counters.sessions_offline
+        counters.sessions_paused[:] = paused
 
     # Ends of connections
 
@@ -196,6 +215,7 @@ class Broker:
     def _disconnected(self, session: Session, connection: Connection, packet: Disconnect) -> None:
         """[MQTT5-3.14.4-3] [MQTT311-3.14.4-3]: reason 0 discards the will; all else, 0x04 as
         well as an error, does not."""
+        self.counters.disconnects_received[packet.reason] += 1
         expiry = packet.properties.get(SESSION_EXPIRY_INTERVAL)
         if expiry is not None:
             session.expiry = min(expiry, self.limits.session_expiry_maximum)
@@ -211,6 +231,8 @@ class Broker:
             # Told not to, or CONNACK was never sent.
             session.will = None
         session.connection = None
+        if session.mode != OFFLINE:
+            self.counters.sessions_connected -= 1
         self.sending.detach(session)
         if session.expiry == 0:
             self.sessions.end(session)
@@ -221,6 +243,7 @@ class Broker:
         self.sessions.store(session)
 
     def _admitted(self, session: Session, connection: Connection, events: list[Any]) -> None:
+        self.counters.sessions_connected += 1
         self.sending.attach(session)
         if events:
             self.handle(connection, events)

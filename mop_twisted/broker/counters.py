@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Final, final
 
 from ..codec.packets import PUBLISH
+from ..protocol.tally import Tally
 
 
 class DropReason(IntEnum):
@@ -112,6 +113,7 @@ class Counters:
         "subscriptions_shared",
         "subscriptions_wildcard",
         "taken_over",
+        "tally",
         "wills_published",
     )
 
@@ -131,10 +133,12 @@ class Counters:
         self.protocol_errors = [0] * 256
         """Connections that broke the protocol, by reason code."""
 
-        self.packets_received = [0] * 16
+        self.tally = Tally()
+        """What connections count for themselves: the next two."""
+        self.packets_received = self.tally.received
         """By packet type, as C{packets_sent}, but for PUBLISH: L{packets_received_of} takes that
         from C{publishes_received}, so that a run of messages is counted once."""
-        self.packets_sent = [0] * 16
+        self.packets_sent = self.tally.sent
         self.bytes_received = 0
         """Bytes of MQTT, without TLS, WebSocket and PROXY framing."""
         self.bytes_sent = 0

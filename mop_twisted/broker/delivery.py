@@ -72,7 +72,6 @@ class Delivery:
         outbox = self._outbox
         limit = self._limits.output_bytes
         sent = 0
-        sent_bytes = 0
         for target in plan.targets:
             connection = target.session.connection
             if connection is None:
@@ -97,10 +96,10 @@ class Delivery:
             connection.output.append(chunk)
             connection.output_bytes += len(chunk)
             sent += 1
-            sent_bytes += len(chunk)
             if not connection.dirty:
                 outbox.add(connection)
         self._counters.publishes_sent[0] += sent * len(run)
+        self._counters.publish_bytes_sent += sent * sum([len(p.payload) for p in run])
 
     def _fan_out(self, plan: Plan, publish: Publish, entry: Entry | None) -> None:
         """One message to all targets of a plan; C{entry} when it comes from the log."""

@@ -105,6 +105,7 @@ class Inbound:
         outcomes: dict[int, ReasonCode] | None = None
         acknowledged = False
         received = self._counters.publishes_received
+        payload_bytes = 0
         for publish in run:
             if publish.topic is not topic:
                 if passing:
@@ -118,6 +119,7 @@ class Inbound:
             publish.publisher = client_id
             qos = publish.qos
             received[qos] += 1
+            payload_bytes += len(publish.payload)
             if publish.properties and MESSAGE_EXPIRY_INTERVAL in publish.properties:
                 publish.expires_at = self._seconds() + publish.properties[MESSAGE_EXPIRY_INTERVAL]
             if qos:
@@ -159,6 +161,7 @@ class Inbound:
                 # MQTT 5.0, 3.4.2.1
                 outcomes = outcomes or {}
                 outcomes[publish.packet_id] = ReasonCode.NO_MATCHING_SUBSCRIBERS
+        self._counters.publish_bytes_received += payload_bytes
         if passing:
             assert plan is not None
             self._delivery.pass_on(plan, passing)
@@ -199,6 +202,7 @@ class Inbound:
         retained: list[Publish],
     ) -> None:
         log = self._log
+        began = self._seconds()
         failures: list[BackendError] = []
         # Records first: a crash between the two makes the client publish again, which the
         # append recognises by its origin and the record does not mind.
@@ -211,6 +215,8 @@ class Inbound:
         def completed(error: BackendError | None) -> None:
             if error is not None:
                 failures.append(error)
+            waited = self._seconds() - began
+            self._counters.publish_ack_seconds.observe(waited, len(promise.run))
             self._appended(session, connection, promise, failures)
 
         log.publish(entries, completed)

@@ -86,6 +86,10 @@ class Retained:
     def __len__(self) -> int:
         return len(self._tree)
 
+    def has(self, topic: str) -> bool:
+        """Whether a message is retained on this topic."""
+        return self._tree.get(topic) is not None
+
     # Keeping
 
     def refusal(self, publish: Publish) -> ReasonCode | None:
@@ -161,7 +165,9 @@ class Retained:
 
     def begin(self, session: Session, subscription: Subscription) -> None:
         """Send a new subscription what is retained. [MQTT5-3.3.1-9] [MQTT311-3.3.1-6]"""
-        self._portions.append(_Portions(session, subscription, self._tree.portions(subscription.pattern, PORTION)))
+        self._portions.append(
+            _Portions(session, subscription, self._tree.portions(subscription.pattern, PORTION))
+        )
         if not self._scheduled:
             self._turn()
 

@@ -68,10 +68,11 @@ class Sending:
         """What a session gets of a topic, subscriptions that still read the past included."""
         target = plan.target_of(session)
         for subscription in session.replaying or ():
-            if matches(subscription.pattern, topic):
-                # The plan's target is shared with everybody: a new one, never merged into.
-                if target is None or target.qos < subscription.qos:
-                    target = Target(subscription)
+            # The plan's target is shared with everybody: a new one, never merged into.
+            if matches(subscription.pattern, topic) and (
+                target is None or target.qos < subscription.qos
+            ):
+                target = Target(subscription)
         return target
 
     # To one session
@@ -104,7 +105,9 @@ class Sending:
                 connection.output_bytes += len(head) + len(tail)
         elif not self._transmit_alone(session, connection, flight):
             return
-        self._counters.publishes_sent[qos] += 1
+        counters = self._counters
+        counters.publishes_sent[qos] += 1
+        counters.publish_bytes_sent += len(publish.payload)
         if not qos and flight.entry is not None:
             self._acknowledge(session, [flight])
         if not connection.dirty:

@@ -138,6 +138,7 @@ class Sessions:
             del self.by_client[session.client_id]
         changes: list[Change] = []
         for topic_filter, subscription in session.subscriptions.items():
+            self._counters.subscribed(topic_filter, -1)
             if subscription.group:
                 self._groups.leave(session, subscription)
             self._router.remove(subscription)
@@ -265,6 +266,7 @@ class Sessions:
             pattern,
         )
         session.subscriptions[topic_filter] = subscription
+        self._counters.subscribed(topic_filter)
         if record.position is None:
             if group:
                 self._groups.join(session, subscription)

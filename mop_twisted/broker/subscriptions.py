@@ -24,6 +24,7 @@ from ..protocol.connection import Connection
 from ..reasons import FAILURE, ReasonCode
 from ..topics import check_topic_filter, parse_shared
 from .authority import Authority
+from .counters import Counters
 from .history import Replays, start_of
 from .outbox import Outbox
 from .plan import Plan
@@ -47,6 +48,7 @@ class Subscriptions:
         replays: Replays,
         store: IStateStore,
         limits: Limits,
+        counters: Counters,
         outbox: Outbox,
     ) -> None:
         self._router = router
@@ -56,6 +58,7 @@ class Subscriptions:
         self._replays = replays
         self._store = store
         self._limits = limits
+        self._counters = counters
         self._outbox = outbox
 
     # SUBSCRIBE
@@ -163,6 +166,8 @@ class Subscriptions:
         )
         # [MQTT5-3.8.4-3] [MQTT5-3.8.4-4] [MQTT311-3.8.4-3]: the same filter again replaces.
         session.subscriptions[topic_filter] = subscription
+        if old is None:
+            self._counters.subscribed(topic_filter)
         if group:
             self._groups.join(session, subscription)
         if old is None and position is not None and not group:
@@ -207,6 +212,7 @@ class Subscriptions:
     def _remove(self, session: Session, subscription: Subscription) -> None:
         """[MQTT5-3.10.4-2] [MQTT311-3.10.4-2]"""
         del session.subscriptions[subscription.topic_filter]
+        self._counters.subscribed(subscription.topic_filter, -1)
         self._router.remove(subscription)
         if subscription.group:
             self._groups.leave(session, subscription)

@@ -12,13 +12,18 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from ..codec.decode import Decoder
-from ..codec.encode import encode_ack, encode_acks
 from ..codec.packets import (
+    AUTH,
+    CONNECT,
+    DISCONNECT,
     NO_PROPERTIES,
+    PINGREQ,
     PUBACK,
     PUBCOMP,
     PUBREC,
     PUBREL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
     Ack,
     Acks,
     Auth,
@@ -53,6 +58,7 @@ from .events import Failed, Received, Released, Repeated, Settled
 from .flights import Flight, Flights
 from .peer import Peer
 from .sender import AWAITING_CONNECT, CLOSED, CONNECTING, ESTABLISHED, Sender
+from .tally import Tally
 
 PERMITTED: Final[dict[int, tuple[type, ...]]] = {
     AWAITING_CONNECT: (Connect,),
@@ -64,6 +70,17 @@ PERMITTED: Final[dict[int, tuple[type, ...]]] = {
 }  # fmt: skip
 """Which packets a phase takes. What a client sends ahead of its CONNACK, as 3.1.1 allows, is
 held until the broker has decided; all else is a protocol error."""
+
+
+_TYPE_OF: Final[dict[type, int]] = {
+    Connect: CONNECT,
+    Subscribe: SUBSCRIBE,
+    Unsubscribe: UNSUBSCRIBE,
+    Pingreq: PINGREQ,
+    Disconnect: DISCONNECT,
+    Auth: AUTH,
+}
+"""For the tally; runs count themselves."""
 
 
 @final
@@ -88,8 +105,8 @@ class Connection(Sender):
         "session_expiry",
     )
 
-    def __init__(self, limits: Limits, peer: Peer, now: float) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: Limits, peer: Peer, now: float, tally: Tally | None = None) -> None:
+        super().__init__(limits, tally or Tally())
         self.peer = peer
         self.reading = True
         """False: net does not read, for the log's sake."""
@@ -162,6 +179,7 @@ class Connection(Sender):
                 return
             # [MQTT5-3.1.0-1] [MQTT5-3.1.0-2] [MQTT311-3.1.0-1] [MQTT311-3.1.0-2]
             raise ProtocolBreach(f"{kind.__name__} at the wrong time", "MQTT5-3.1.0-2")
+        self.tally.received[_TYPE_OF.get(kind, 0)] += 1
         if kind is Ack:
             self._take_ack(packet, events)
         elif kind is list:
@@ -259,6 +277,7 @@ class Connection(Sender):
     def _take_acks(self, kind: int, packet_ids: list[int], events: list[Any]) -> None:
         """A run of acknowledgements that all say success."""
         flights = self.flights
+        self.tally.received[kind] += len(packet_ids)
         if kind == PUBACK:
             settled = []
             for packet_id in packet_ids:
@@ -299,18 +318,10 @@ class Connection(Sender):
             elif packet_id in flights.released:
                 ready.append(packet_id)
             else:
-                self._append(
-                    encode_ack(
-                        PUBREL,
-                        packet_id,
-                        ReasonCode.PACKET_IDENTIFIER_NOT_FOUND,
-                        NO_PROPERTIES,
-                        self.version,
-                    )
-                )
+                self._send_ack(PUBREL, packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
         if ready:
             # [MQTT5-4.3.3-4] [MQTT311-4.3.3-1]
-            self._append(encode_acks(PUBREL, ready))
+            self._send_plain_acks(PUBREL, ready)
         if durable:
             events.append(Received(durable))
 
@@ -323,15 +334,7 @@ class Connection(Sender):
                 known.append(packet_id)
             elif safe is None:
                 # [MQTT5-4.3.3-11]: a PUBREL is always answered.
-                self._append(
-                    encode_ack(
-                        PUBCOMP,
-                        packet_id,
-                        ReasonCode.PACKET_IDENTIFIER_NOT_FOUND,
-                        NO_PROPERTIES,
-                        self.version,
-                    )
-                )
+                self._send_ack(PUBCOMP, packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
             else:
                 raise ProtocolBreach("PUBREL before PUBREC")
         if not known:
@@ -343,6 +346,8 @@ class Connection(Sender):
 
     def _take_ack(self, ack: Ack, events: list[Any]) -> None:
         """An acknowledgement that carries a reason or properties."""
+        if ack.reason >= FAILURE:
+            self.tally.received[ack.kind] += 1
         if ack.kind == PUBREC and ack.reason >= FAILURE:
             # [MQTT5-4.4.0-2]: over, and not sent again.
             flight = self.flights.sent.pop(ack.packet_id, None)

@@ -33,6 +33,7 @@ from ..reasons import FAILURE, ReasonCode
 from .dialect import MQTT_3_1_1, Dialect
 from .flights import Flight, Flights
 from .promises import Promise
+from .tally import Tally
 
 # Phases, in the order in which a connection goes through them.
 AWAITING_CONNECT: Final = 0
@@ -63,13 +64,15 @@ class Sender:
         "phase",
         "plain",
         "problem_information",
+        "tally",
         "topic_alias_maximum",
         "version",
         "window",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tally: Tally) -> None:
         self.limits = limits
+        self.tally = tally
         self.phase = AWAITING_CONNECT
         self.dialect: Dialect = MQTT_3_1_1
         self.version = 4
@@ -158,12 +161,12 @@ class Sender:
                 kind = PUBACK if qos == 1 else PUBREC
                 if self.phase == ESTABLISHED:
                     if pubacks:
-                        self._append(encode_acks(PUBACK, pubacks))
+                        self._send_plain_acks(PUBACK, pubacks)
                         pubacks = []
                     if pubrecs:
-                        self._append(encode_acks(PUBREC, pubrecs))
+                        self._send_plain_acks(PUBREC, pubrecs)
                         pubrecs = []
-                    self._append(encode_ack(kind, packet_id, reason, NO_PROPERTIES, self.version))
+                    self._send_ack(kind, packet_id, reason)
             elif qos == 1:
                 pubacks.append(packet_id)
                 self._inbound -= 1
@@ -174,10 +177,10 @@ class Sender:
             return
         if pubacks:
             # [MQTT5-4.3.2-4] [MQTT311-4.3.2-2]
-            self._append(encode_acks(PUBACK, pubacks))
+            self._send_plain_acks(PUBACK, pubacks)
         if pubrecs:
             # [MQTT5-4.3.3-8] [MQTT311-4.3.3-2]
-            self._append(encode_acks(PUBREC, pubrecs))
+            self._send_plain_acks(PUBREC, pubrecs)
 
     def complete(self, packet_ids: list[int]) -> None:
         """PUBCOMP: these inbound identifiers are free again. [MQTT5-4.3.3-12]"""
@@ -186,7 +189,7 @@ class Sender:
             if received.pop(packet_id, None) is not None and self._inbound:
                 self._inbound -= 1
         if self.phase == ESTABLISHED:
-            self._append(encode_acks(PUBCOMP, packet_ids))
+            self._send_plain_acks(PUBCOMP, packet_ids)
 
     # Deliveries
 
@@ -214,13 +217,13 @@ class Sender:
         released = self.flights.released
         packet_ids = [f.packet_id for f in flights if released.get(f.packet_id) is f]
         if packet_ids and self.phase == ESTABLISHED:
-            self._append(encode_acks(PUBREL, packet_ids))
+            self._send_plain_acks(PUBREL, packet_ids)
 
     def release_again(self, flight: Flight) -> None:
         """After a reconnect: PUBREL is owed, not PUBLISH. [MQTT5-4.4.0-1] [MQTT5-4.3.3-6]"""
         self.flights.released[flight.packet_id] = flight
         self.window -= 1
-        self._append(encode_acks(PUBREL, [flight.packet_id]))
+        self._send_plain_acks(PUBREL, [flight.packet_id])
 
     def frame(
         self, publish: Publish, qos: int, retain: bool, dup: bool, packet_id: int, props: Properties
@@ -251,6 +254,7 @@ class Sender:
         frame = encode(packet, self.version, self.maximum_packet_size)
         if frame and not (self.maximum_packet_size and len(frame) > self.maximum_packet_size):
             # [MQTT5-3.1.2-24]
+            self.tally.sent[frame[0] >> 4] += 1
             self._append(frame)
 
     @staticmethod
@@ -259,6 +263,14 @@ class Sender:
         if type(packet) in (Suback, Unsuback) and packet.properties:
             packet.properties = NO_PROPERTIES
         return packet
+
+    def _send_plain_acks(self, kind: int, packet_ids: list[int]) -> None:
+        self.tally.sent[kind] += len(packet_ids)
+        self._append(encode_acks(kind, packet_ids))
+
+    def _send_ack(self, kind: int, packet_id: int, reason: int) -> None:
+        self.tally.sent[kind] += 1
+        self._append(encode_ack(kind, packet_id, reason, NO_PROPERTIES, self.version))
 
     def _append(self, frame: bytes) -> None:
         self.output.append(frame)

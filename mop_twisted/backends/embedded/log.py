@@ -16,6 +16,8 @@ create table if not exists origin(session text, epoch integer, packet_id integer
 create table if not exists state(kind text, key text, value blob, primary key(kind,key)) without rowid;
 create table if not exists meta(name text primary key, value) without rowid;
 """
+class Retention:
+    def __init__(self,filter,seconds,bytes): self.filter=filter; self.seconds=seconds; self.bytes=bytes
 class Cursor:
     def __init__(self, log, name, id, position, outstanding, released, existed):
         self.log=log; self.name=name; self.id=id; self.position=position; self.existed=existed
