@@ -185,17 +185,19 @@ class Decoder:
                     if shift == 28:
                         raise MalformedPacket("remaining length of five bytes", "MQTT5-1.5.5")
             end = body + length
-            if end - at > maximum:
-                if version == 0 and self._server and first != 0x10:
+            if end > stop or end - at > maximum:
+                # Judged by its header, before anything is kept of it.
+                if version == 0 and first >> 4 != CONNECT:
+                    # [MQTT5-3.1.0-1] [MQTT311-3.1.0-1]
                     raise ProtocolBreach("no CONNECT", "MQTT5-3.1.0-1")
-                raise PacketTooLarge(
-                    f"a packet of {end - at} bytes, over {maximum}", "MQTT5-3.2.2-15"
-                )
-            if end > stop:
+                if end - at > maximum:
+                    raise PacketTooLarge(
+                        f"a packet of {end - at} bytes, over {maximum}", "MQTT5-3.2.2-15"
+                    )
                 self._wanted = end - at
                 return at
 
-            if 0x30 <= first <= 0x3D and version:
+            if 0x30 <= first <= 0x3F and version:
                 if length < 2:
                     raise MalformedPacket("PUBLISH is cut off", "MQTT5-3.3.2")
                 start = body + 2
@@ -203,6 +205,9 @@ class Decoder:
                 qos = first >> 1 & 3
                 if qos:
                     body += 2
+                    if qos == 3:
+                        # [MQTT5-3.3.1-4] [MQTT311-3.3.1-4]
+                        raise MalformedPacket("QoS 3", "MQTT5-3.3.1-4")
                     if body > end:
                         raise MalformedPacket("PUBLISH is cut off", "MQTT5-3.3.2")
                     packet_id = data[body - 2] << 8 | data[body - 1]
@@ -210,9 +215,6 @@ class Decoder:
                         # [MQTT5-2.2.1-3] [MQTT5-2.2.1-4] [MQTT311-2.3.1-1]
                         raise ProtocolBreach("packet identifier 0", "MQTT5-2.2.1-3")
                     raw = data[start : body - 2]
-                    if qos == 3:
-                        # [MQTT5-3.3.1-4] [MQTT311-3.3.1-4]
-                        raise MalformedPacket("QoS 3", "MQTT5-3.3.1-4")
                 else:
                     # [MQTT5-2.2.1-2] [MQTT311-2.3.1-5]
                     if body > end:
@@ -253,7 +255,7 @@ class Decoder:
                 continue
 
             kind = plain_acks.get(first, 0) if version else 0
-            if length != 2 and (version != 5 or data[body + 2 : end] not in _SUCCESS):
+            if kind and length != 2 and (version != 5 or data[body + 2 : end] not in _SUCCESS):
                 kind = 0
             if kind:
                 packet_id = data[body] << 8 | data[body + 1]
@@ -294,10 +296,6 @@ class Decoder:
                 raise ProtocolBreach(f"{PACKET_NAMES[kind]} before CONNECT", "MQTT5-3.1.0-1")
         elif kind == AUTH and version < 5:
             raise MalformedPacket("packet type 15", "MQTT311-2.2.1")
-        if kind == PUBLISH:
-            # The loop takes all but the first bytes 0x3E and 0x3F. [MQTT5-3.3.1-4]
-            # [MQTT311-3.3.1-4]
-            raise MalformedPacket("QoS 3", "MQTT5-3.3.1-4")
         flags = first & 15
         if flags != _FLAGS.get(kind, 0) and not (version == 3 and flags == 10 and kind in _FLAGS):
             # [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.8.1-1] [MQTT5-3.10.1-1] [MQTT5-3.14.1-1]
