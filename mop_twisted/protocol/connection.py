@@ -478,8 +478,9 @@ class Connection(Sender):
         """End it from our side: DISCONNECT where the version has one, and close."""
         if self.phase == ESTABLISHED:
             self._say_disconnect(reason, why)
-        elif self.phase == CONNECTING:
-            # [MQTT5-3.14.0-1]: no DISCONNECT before a CONNACK.
-            self.send(Connack(reason))
+        elif self.phase == CONNECTING and reason != ReasonCode.SESSION_TAKEN_OVER:
+            # [MQTT5-3.14.0-1]: no DISCONNECT before a CONNACK, which has other reasons. Who was
+            # overtaken by its own next CONNECT needs none.
+            self.send(Connack(ReasonCode.SERVER_UNAVAILABLE))
         self.phase = CLOSED
         self.closing = True

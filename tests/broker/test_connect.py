@@ -81,9 +81,9 @@ class ConnectTests(NodeTestCase):
         [MQTT5-3.2.2-7] [MQTT311-3.2.2-4] [MQTT311-3.2.2-5]
         """
         for name, level, version, code in (
-            (b"MQTT", 2, 4, 1),
+            (b"MQTT", 2, 4, 0x84),
             (b"MQTT", 6, 5, 0x84),
-            (b"QTTM", 4, 4, 1),
+            (b"QTTM", 4, 4, 0x84),
         ):
             client = self.node.client("a", version)
             body = bytes((0, len(name))) + name + bytes((level, 2, 0, 0))
@@ -132,7 +132,7 @@ class ConnectTests(NodeTestCase):
         for version, clean in ((4, False), (3, True)):
             client = self.node.client("", version)
             connack = yield client.connect(clean)
-            self.assertEqual(2, connack.reason)
+            self.assertEqual(0x85, connack.reason)
             yield client.expect_closed()
 
     @inlineCallbacks
