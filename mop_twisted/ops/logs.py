@@ -31,7 +31,12 @@ LONGEST_FIELD: Final = 1024
 LONGEST_MESSAGE: Final = 4096
 LONGEST_TRACEBACK: Final = 16384
 
-_OURS: Final = frozenset({"event", "format", "message", "isError", "time", "system", "failure"})
+_LEGACY: Final = "log_legacy"
+"""Namespace of events of C{twisted.python.log}."""
+
+_OURS: Final = frozenset(
+    {"event", "format", "message", "isError", "time", "system", "failure", "why"}
+)
 """Keys of an event that are no fields: ours, and those of C{twisted.python.log}."""
 
 
@@ -138,12 +143,18 @@ def _name(event: LogEvent) -> str:
     if isinstance(name, str) and name:
         return escape(name, 64)
     namespace = str(event.get("log_namespace", "log"))
+    if namespace == _LEGACY:
+        return "twisted"
     return escape(namespace.rpartition(".")[2] or namespace, 64)
 
 
 def _message(event: LogEvent) -> str:
-    if event.get("log_failure") is not None and event.get("log_format") is None:
-        return "unexpected error"
+    if event.get("log_failure") is not None:
+        if event.get("log_namespace") == _LEGACY:
+            # Its format has the traceback in it, which is shown by itself.
+            return str(event.get("why") or "unexpected error")
+        if event.get("log_format") is None:
+            return "unexpected error"
     return formatEvent(event)
 
 

@@ -202,8 +202,12 @@ def _check_rights(where: str, path: str, warnings: list[str]) -> None:
 
 def need_restart(old: Settings, new: Settings) -> list[str]:
     """Keys that differ and that a reload does not take over."""
-    return [
+    changed = [
         key
         for key in Settings.__struct_fields__
         if key not in RELOADED_KEYS and getattr(old, key) != getattr(new, key)
     ]
+    if (old.certificate is None) != (new.certificate is None):
+        # It opens or closes a listener.
+        changed.append("certificate")
+    return changed

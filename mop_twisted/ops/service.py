@@ -8,11 +8,15 @@ Exit statuses: 1 when it cannot start (said on standard error), or when the log 
 by signal 15 (143 in a shell) after SIGTERM, and by signal 2 after an interrupt, as twistd does.
 """
 
+# Twisted's application framework has hardly any annotations.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 import atexit
 import gc
 import os
+import socket
 import sys
 import time
 from collections.abc import Generator, Mapping
@@ -28,12 +32,16 @@ from ..backends.embedded.log import EmbeddedLog
 from ..broker.authority import Authority
 from ..broker.broker import Broker
 from ..broker.counters import Counters
+from ..broker.shown import ShownListener
+from ..broker.view import View
 from ..errors import ConfigError, MopError
 from ..limits import Limits
 from ..net.gate import Gate
-from ..net.listeners import BoundListener, parse_listener, raise_file_limit
+from ..net.listeners import BoundListener, Listener, parse_listener, raise_file_limit
 from ..net.protocol import MqttFactory
 from . import rules, signals
+from .access import Access
+from .admin import AdminPages
 from .check import check, credentials, tls_files
 from .config import Configuration, default_data, load
 from .lag import LagProbe
@@ -42,6 +50,7 @@ from .observed import Observed
 from .readiness import Readiness, is_true
 from .systemd import Notifier
 from .systree import SystemTree
+from .web import http_factory
 
 DRAIN_SECONDS: Final = 10.0
 """How long clients may take to read what is left for them when we stop."""
@@ -53,6 +62,58 @@ log's writer waits behind a busy reactor for a multiple of what it works (design
 GC_THRESHOLDS: Final = (50_000, 50, 100)
 """Objects of a million subscriptions live long and hold no cycles: look at the young ones
 seldom and at the old ones hardly ever."""
+
+
+@final
+class _AdminListener:
+    """The admin server's socket, bound before the fork like the others."""
+
+    def __init__(self, host: str, port: int, token: str | None) -> None:
+        self.access = Access(host, token)
+        self._listener = Listener("tcp", host, port)
+        self._socket: socket.socket | None = None
+        self._port: Any = None
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> _AdminListener | None:
+        """That of a configuration, C{None} when it is off."""
+        at = rules.admin_place(configuration)
+        return None if at is None else cls(*at, rules.admin_token(configuration))
+
+    def bind(self, where: str) -> None:
+        """@raise ConfigError: the port is busy or must not be bound by this user."""
+        host, port = self._listener.host, self._listener.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(128)
+            listening.setblocking(False)
+        except OSError as error:
+            listening.close()
+            raise ConfigError(f"{where}: {host}:{port}", error.strerror or str(error)) from None
+        self._socket = listening
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        assert self._socket is not None
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+    def start(self, reactor: Any, factory: Any) -> None:
+        """Answer."""
+        listening = self._socket
+        assert listening is not None
+        self._port = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+
+    def stop(self) -> Any:
+        """Answer no more."""
+        if self._socket is not None:
+            self._socket.close()
+        port, self._port = self._port, None
+        return None if port is None else port.stopListening()
 
 
 @final
@@ -115,7 +176,9 @@ class Gateway(MultiService):
             reactor,
             settings.sys_interval,
         )
+        self._admin = _AdminListener.of(configuration)
         self._undo_hangup: Any = None
+        self._opened = False
         self._started = False
         self._observe()
 
@@ -140,6 +203,23 @@ class Gateway(MultiService):
             if listener.listener.encrypted
         }
 
+    def _shown_listeners(self) -> list[ShownListener]:
+        connected: dict[str, int] = {}
+        for connection in self.gate.flusher.protocols:
+            name = connection.peer.listener
+            connected[name] = connected.get(name, 0) + 1
+        expiries = self._certificates()
+        return [
+            ShownListener(
+                listener.specification,
+                listener.listener.kind,
+                listener.address,
+                connected.get(listener.specification, 0),
+                expiries.get(listener.specification),
+            )
+            for listener in self.listeners
+        ]
+
     # Before the fork
 
     def bind(self) -> None:
@@ -152,9 +232,13 @@ class Gateway(MultiService):
             for listener in self.listeners:
                 bound.append(listener)
                 listener.bind()
+            if self._admin is not None:
+                self._admin.bind(self.configuration.source("admin"))
         except ConfigError:
             for listener in bound:
                 listener.stop()
+            if self._admin is not None:
+                self._admin.stop()
             raise
 
     def setServiceParent(self, parent: Any) -> None:
@@ -182,13 +266,17 @@ class Gateway(MultiService):
         )
         super().startService()
         self.notifier.startService()
-        self._start().addErrback(self._failed)
+        # Not before the reactor runs: a signal that comes as soon as we are ready is its own.
+        self._reactor.callWhenRunning(lambda: self._start().addErrback(self._failed))
 
     @inlineCallbacks
     def _start(self) -> Generator[Deferred[Any], Any, None]:
-        yield self.broker.start()
         if not self.running:
             return  # stopped meanwhile
+        yield self.broker.start()
+        self._opened = True
+        if not self.running:
+            return
         self.gate.open(self.broker)
         self._lag.start()
         self._ticks.start(1.0, now=False)
@@ -197,6 +285,13 @@ class Gateway(MultiService):
         for listener in self.listeners:
             factory = MqttFactory(self.gate, listener.specification)
             listener.start(factory, self.credentials, frozenset(origins) if origins else None)
+        if self._admin is not None:
+            view = View(self.broker, self.log, self.log, time.monotonic)
+            view.listeners = self._shown_listeners
+            pages = AdminPages(
+                view, self.counters, self.observed, self.readiness, self._admin.access
+            )
+            self._admin.start(self._reactor, http_factory(pages.answer, self._reactor))
         self._undo_hangup = signals.on_hangup(self._reactor, self.reload)
         # What there is now stays: collections need not walk it again.
         gc.collect()
@@ -208,6 +303,8 @@ class Gateway(MultiService):
 
     def _say_ready(self) -> None:
         places = [listener.address for listener in self.listeners]
+        if self._admin is not None:
+            places.append(f"admin:{self._admin.url}")
         line = " ".join(["ready", *places, f"log:embedded:{self._folder}"])
         self.logger.info("{line}", event="ready", line=line)
         if self._twistd is None or self._twistd.get("nodaemon"):
@@ -224,7 +321,7 @@ class Gateway(MultiService):
         print(f"mop: cannot start: {why}", file=sys.__stderr__, flush=True)
         # twistd has no way to be told an exit status once its reactor runs.
         atexit.register(_leave_with_1)
-        self._reactor.callWhenRunning(self._reactor.stop)
+        self._reactor.callLater(0, self._reactor.stop)
 
     # While it runs
 
@@ -288,7 +385,11 @@ class Gateway(MultiService):
         if self._ticks.running:
             self._ticks.stop()
         self._lag.stop()
-        yield self.log.stop()
+        if self._opened:
+            yield self.log.stop()
+        if self._admin is not None:
+            # Last, so that whoever asks during the drain learns that we are not ready.
+            yield self._admin.stop()
         yield super().stopService()
         self.notifier.stopService()
         self.logger.info("stopped", event="stopped")

@@ -4,6 +4,9 @@ SIGTERM and SIGINT are the reactor's: it stops, and our service drains on the wa
 between any two instructions, so that all it does is to have the reactor call us.
 """
 
+# Twisted's application framework has hardly any annotations.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 import signal

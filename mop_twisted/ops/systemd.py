@@ -3,6 +3,9 @@
 Without C{NOTIFY_SOCKET} in the environment it does nothing.
 """
 
+# Twisted's application framework has hardly any annotations.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,9 @@ Everything that can be wrong with a configuration is said here, on standard erro
 status 1, before anything is made: twistd itself would print its help and exit with 0.
 """
 
+# Twisted's application framework has hardly any annotations.
+# mypy: disallow-untyped-calls=False
+
 from __future__ import annotations
 
 import os

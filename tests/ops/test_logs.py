@@ -6,8 +6,9 @@ import io
 import json
 from typing import Any
 
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
+from twisted.python.log import LogPublisher as OlderPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mop_twisted.ops.logs import LogWriter, destination, escape
@@ -93,6 +94,21 @@ class LogWriterTests(SynchronousTestCase):
         self.stream = io.StringIO()
         line = self.write("json", log_failure=failure)
         self.assertIn("    raise ValueError", "\n".join(json.loads(line)["traceback"]))
+
+    def test_errors_of_older_code(self) -> None:
+        """What code logs through twisted.python.log, the reactor among it, is no different."""
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            failure = Failure()
+        self.stream = io.StringIO()
+        publisher = LogPublisher(LogWriter(self.stream))
+        older = OlderPublisher(observerPublisher=publisher, publishPublisher=publisher)
+        older.msg(failure=failure, why="Unhandled\nError", isError=1)
+        lines = self.stream.getvalue().splitlines()
+        self.assertIn("CRITICAL twisted: Unhandled\\x0aError", lines[0])
+        self.assertTrue(all(line.startswith("    | ") for line in lines[1:]))
+        self.assertIn("ValueError: broken", lines[-1])
 
     def test_secrets(self) -> None:
         """A secret that somebody logs as a field does not show. H26"""

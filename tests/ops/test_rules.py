@@ -15,6 +15,7 @@ from mop_twisted.ops.rules import (
     anonymous_allowed,
     check,
     listeners,
+    need_restart,
 )
 
 
@@ -137,3 +138,11 @@ class RulesTests(SynchronousTestCase):
     def test_nobody_gets_in(self) -> None:
         """Anonymous forbidden and no way to say who one is: allowed, but warned of."""
         self.assertIn("nobody", self.check(allow_anonymous=False)[0])
+
+    def test_what_needs_a_restart(self) -> None:
+        """A reload takes some keys over; the others that have changed are named."""
+        old = load(None, {}, {"data": "/a"}).settings
+        same = load(None, {}, {"data": "/a", "acl": "/acl", "log_level": "debug"}).settings
+        self.assertEqual(need_restart(old, same), [])
+        new = load(None, {}, {"data": "/b", "certificate": "/c"}).settings
+        self.assertEqual(need_restart(old, new), ["data", "certificate"])
