@@ -16,7 +16,7 @@ import msgspec
 
 from .. import limits as limits_module
 from ..limits import Limits
-from .settings import COMMAND_LINE, LIMITS, RELOADED_KEYS, Settings, limit_range, limit_type
+from .settings import COMMAND_LINE, RELOADED_KEYS, Settings, limit_range, limit_type
 from .units import Duration, Size, describe_duration, describe_size
 
 INTRODUCTION = """\
@@ -75,7 +75,7 @@ def page() -> str:
     )
     descriptions = limit_descriptions()
     defaults = Limits()
-    for name in LIMITS:
+    for name in descriptions:  # in the order of the source: a text may speak of the one above
         least, greatest = limit_range(name)
         upper = "" if greatest == 2**63 - 1 else str(greatest)
         value = _limit(name, getattr(defaults, name))
@@ -101,20 +101,22 @@ def _limit(name: str, value: float) -> str:
 
 
 def limit_descriptions() -> dict[str, str]:
-    """What the source says of each limit: the text beneath its assignment, or its own name."""
-    found = {name: name.replace("_", " ").capitalize() + "." for name in LIMITS}
+    """What the source says of each limit, in its order: the text beneath the assignment, or
+    the limit's own name."""
+    found: dict[str, str] = {}
     tree = ast.parse(textwrap.dedent(inspect.getsource(limits_module)))
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef):
             continue
-        for statement, below in zip(node.body, node.body[1:], strict=False):
-            if (
-                isinstance(statement, ast.Assign)
-                and isinstance(statement.targets[0], ast.Attribute)
-                and isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-            ):
-                found[statement.targets[0].attr] = " ".join(str(below.value.value).split())
+        for statement, below in zip(node.body, [*node.body[1:], None], strict=True):
+            if not isinstance(statement, ast.Assign):
+                continue
+            target = statement.targets[0]
+            assert isinstance(target, ast.Attribute)
+            text = target.attr.replace("_", " ").capitalize() + "."
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                text = " ".join(str(below.value.value).split())
+            found[target.attr] = text
     return found
 
 
