@@ -111,10 +111,10 @@ class ConfigTests(SynchronousTestCase):
         self.assertIn("/nowhere/mop.toml", str(error))
 
     def test_no_toml(self) -> None:
-        """What is no TOML is refused with file and line."""
+        """What is no TOML is refused with its file and the reason."""
         error = self.refused("listen = [")
         self.assertIn("mop.toml", error.where)
-        self.assertIn("line 1", error.why)
+        self.assertIn("TOML", error.why)
 
     def test_wrong_types(self) -> None:
         """A value of the wrong type is refused where it stands."""
