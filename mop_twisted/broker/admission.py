@@ -202,6 +202,7 @@ class Admission:
         session.expiry = min(asked, self._limits.session_expiry_maximum)
         had_record = session.durable or session.will is not None
         session.incarnation = secrets.randbits(62)
+        # [MQTT5-3.1.2-7]
         session.will = will
         self._wills.cancel(session)
         try:
@@ -230,6 +231,8 @@ class Admission:
         self, connection: Connection, connect: Connect, identity: Identity
     ) -> tuple[Session, bool]:
         """The session of this client identifier, taken over, resumed, or new."""
+        # [MQTT5-3.1.3-5] [MQTT311-3.1.3-5]: an identifier of any length and any characters that
+        # the authority does not refuse is taken. [MQTT311-3.1.3-2]
         client_id = identity.client_id
         sessions = self._sessions
         session = sessions.find(client_id)
@@ -253,7 +256,7 @@ class Admission:
             self._outbox.add(old)
             session = sessions.find(client_id)
         if session is not None and connect.clean_start:
-            # [MQTT5-3.1.2-4] [MQTT5-3.1.4-4] [MQTT311-3.1.2-6]
+            # [MQTT5-3.1.2-4] [MQTT5-3.1.4-4] [MQTT311-3.1.2-6] [MQTT311-3.1.4-3]
             sessions.end(session)
             session = None
         present = session is not None

@@ -222,7 +222,8 @@ class Broker:
         self._leave(connection, packet.reason != ReasonCode.SUCCESS)
 
     def _leave(self, connection: Connection, with_will: bool) -> None:
-        """A connection lets go of its session."""
+        """A connection lets go of its session, which is not ended before. [MQTT5-4.1.0-1]
+        [MQTT311-4.1.0-1] [MQTT311-4.1.0-2]"""
         session: Session | None = connection.session
         connection.session = None
         if session is None or session.connection is not connection:
@@ -291,6 +292,7 @@ class Broker:
     def _feed(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             publish = entry.publish
+            # [MQTT5-3.3.1-8] [MQTT311-3.3.1-12]
             if publish is not None and publish.retain and not entry.retained_copy:
                 # In the same turn as the live delivery [design 3.13].
                 self.retained.apply(publish)

@@ -107,7 +107,7 @@ class Delivery:
         published_qos = publish.qos
         audience = None if entry is None else entry.audience
         for target in plan.targets:
-            # [MQTT5-3.8.4-8]: the lower of the two.
+            # [MQTT5-3.8.4-8] [MQTT311-3.8.4-6]: the lower of the two.
             qos = target.qos if target.qos < published_qos else published_qos
             session = target.session
             if qos and session.cursor is not None:
@@ -123,6 +123,7 @@ class Delivery:
             if target.no_local and publish.publisher == session.client_id:
                 # [MQTT5-3.8.3-3]
                 continue
+            # [MQTT5-3.3.1-12] [MQTT5-3.3.1-13] [MQTT311-3.3.1-9]
             retain = publish.retain and target.retain_as_published
             flight = Flight(publish, qos, retain, target.identifiers)
             if session.queue is None and connection.window > 0 and not connection.congested:
@@ -164,7 +165,10 @@ class Delivery:
     # What the log feeds
 
     def feed(self, entries: Sequence[Entry]) -> None:
-        """Entries were committed: whoever is live gets them. The log's callback."""
+        """Entries were committed: whoever is live gets them, in their order. The log's callback.
+
+        [MQTT5-4.6.0-5] [MQTT5-4.6.0-6] [MQTT311-4.6.0-5] [MQTT311-4.6.0-6]
+        """
         router = self._router
         for entry in entries:
             publish = entry.publish

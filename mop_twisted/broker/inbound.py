@@ -185,6 +185,7 @@ class Inbound:
         if publish.qos == 2 and session.cursor is not None:
             # [MQTT5-4.3.3-10]: known again after a crash, with the message or not at all.
             origin = Origin(session.client_id, 0, publish.packet_id)
+        # [MQTT5-4.5.0-1] [MQTT311-4.5.0-1]
         audience = plan.audience if publish.qos else None
         return Entry(publish, audience, origin, plan.history)
 
@@ -240,7 +241,7 @@ class Inbound:
                 if publish.qos == 2:
                     session.flights.received.pop(publish.packet_id, None)
             if not connection.dialect.may_refuse_publish:
-                # A withheld PUBACK is never asked for again: close [design 3.1].
+                # [MQTT311-4.8.0-2]: a withheld PUBACK is never asked for again [design 3.1].
                 connection.disconnect(reason)
                 self._outbox.add(connection)
                 return
@@ -264,7 +265,8 @@ class Inbound:
     ) -> None:
         """Publish a will in its session's name, once, also over a crash; then C{completed}.
 
-        [MQTT5-3.1.2-8] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15]
+        [MQTT5-3.1.2-8] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16]
+        [MQTT311-3.1.2-17]
         """
         # H15: the right is asked for when it fires as well as at CONNECT.
         if not self._authority.authorizer.may_publish(session.identity, will.topic):

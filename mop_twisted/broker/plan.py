@@ -91,7 +91,8 @@ class Plan:
 def make_plan(
     topic: str, subscriptions: list[Subscription], authorizer: IAuthorizer, history: bool
 ) -> Plan:
-    """The plan for C{topic}; C{subscriptions} are all that match it."""
+    """The plan for C{topic}; C{subscriptions} are all that match it, and only those.
+    [MQTT5-3.3.2-3] [MQTT311-3.3.2-3]"""
     plan = Plan()
     plan.history = history
     by_session: dict[Session, Target] = {}

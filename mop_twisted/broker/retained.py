@@ -105,6 +105,7 @@ class Retained:
 
     def change(self, publish: Publish) -> Change:
         """The record to store for a retained publication. [MQTT5-3.3.1-5] [MQTT5-3.3.1-6]"""
+        # [MQTT5-3.3.1-7] [MQTT311-3.3.1-11]
         if not publish.payload:
             return Change(RETAINED, publish.topic, None)
         expires = 0.0

@@ -38,6 +38,7 @@ Parts = dict[int, tuple[bytes, bytes]]
 def remaining_properties(publish: Publish, now: float) -> Properties:
     """The properties to forward, with the expiry counted down. [MQTT5-3.3.2-6]"""
     if not publish.expires_at:
+        # [MQTT5-3.3.2-4] [MQTT5-3.3.2-15] [MQTT5-3.3.2-16] [MQTT5-3.3.2-17] [MQTT5-3.3.2-20]
         return publish.properties
     left = publish.expires_at - now
     seconds = int(left) + (left > int(left))
@@ -144,7 +145,7 @@ class Sending:
         self, session: Session, subscription: Subscription, publish: Publish, qos: int
     ) -> None:
         """A retained message for a new subscription; RETAIN is set whatever its options say
-        [MQTT5-3.3.1-8]."""
+        [MQTT311-3.3.1-8]."""
         identifiers = (subscription.identifier,) if subscription.identifier else ()
         self._offer(session, Flight(publish, qos, True, identifiers))
 
@@ -188,6 +189,7 @@ class Sending:
         parts: Parts
         while session.queue is not None:
             flight = session.queue[0]
+            # [MQTT5-3.3.4-9] [MQTT5-4.9.0-2]
             if connection.congested or (flight.qos and connection.window <= 0):
                 break
             if flight.qos and flight.packet_id and flights.in_use(flight.packet_id):
@@ -196,7 +198,7 @@ class Sending:
             session.dequeue()
             publish = flight.publish
             if publish.expires_at and not flight.dup and publish.expires_at <= self._seconds():
-                # [MQTT5-3.3.2-5]
+                # [MQTT5-3.3.2-5]; what was sent once does not expire [MQTT5-4.3.3-7].
                 self._counters.drop(DropReason.EXPIRED, 1)
                 if flight.entry is not None:
                     self._acknowledge(session, [flight])
@@ -279,7 +281,7 @@ class Sending:
             if not started:
                 return None
             # Unsubscribed or no longer allowed: QoS 2 that has begun is still completed
-            # [MQTT5-3.10.4-3] [MQTT311-3.10.4-2].
+            # [MQTT5-3.10.4-3] [MQTT311-3.10.4-3].
             flight = Flight(publish, publish.qos, False, (), entry)
         else:
             if target.no_local and publish.publisher == session.client_id:
@@ -336,7 +338,7 @@ class Sending:
         connection = session.connection
         assert connection is not None
         flights = session.flights
-        # [MQTT5-4.4.0-1] [MQTT5-4.6.0-1]: in their order, under their identifiers. Only QoS 2 of
+        # [MQTT5-4.4.0-1] [MQTT311-4.4.0-1]: in their order, under their identifiers. Only QoS 2 of
         # shared groups is held here; the cursor brings all else.
         for flight in list(flights.sent.values()):
             flight.dup = True

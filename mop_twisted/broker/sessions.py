@@ -131,7 +131,8 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Discard it with all that belongs to it; its will, if it still has one, fires now.
 
-        [MQTT5-3.1.2-4] [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]
+        [MQTT5-3.1.2-4] [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]. Retained messages are no part of it
+        [MQTT311-3.1.2-7].
         """
         had_record = session.durable or session.will is not None
         if self.by_client.get(session.client_id) is session:

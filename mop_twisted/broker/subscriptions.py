@@ -64,7 +64,8 @@ class Subscriptions:
     # SUBSCRIBE
 
     def subscribe(self, session: Session, connection: Connection, packet: Subscribe) -> None:
-        """Carry out a SUBSCRIBE. [MQTT5-3.8.4-1] [MQTT5-3.8.4-5] [MQTT311-3.8.4-1]"""
+        """Carry out a SUBSCRIBE. [MQTT5-3.8.4-1] [MQTT5-3.8.4-5] [MQTT311-3.8.4-1]
+        [MQTT311-3.8.4-4]"""
         self._subscribe(session, connection, packet).addErrback(self._failed, connection)
 
     @inlineCallbacks
@@ -89,6 +90,7 @@ class Subscriptions:
             if isinstance(made, ReasonCode):
                 reasons.append(int(made))
             else:
+                # [MQTT5-3.8.4-7] [MQTT311-3.8.4-5]
                 reasons.append(made[0].qos)
                 added.append(made)
         for subscription, _ in added:
@@ -179,7 +181,8 @@ class Subscriptions:
     # UNSUBSCRIBE
 
     def unsubscribe(self, session: Session, connection: Connection, packet: Unsubscribe) -> None:
-        """Carry out an UNSUBSCRIBE. [MQTT5-3.10.4-1] [MQTT5-3.10.4-6] [MQTT311-3.10.4-1]"""
+        """Carry out an UNSUBSCRIBE. [MQTT5-3.10.4-1] [MQTT5-3.10.4-6] [MQTT311-3.10.4-1]
+        [MQTT311-3.10.4-6]"""
         reasons: list[int] = []
         changes: list[Change] = []
         for topic_filter in packet.topic_filters:
@@ -191,7 +194,7 @@ class Subscriptions:
             reasons.append(ReasonCode.SUCCESS)
             key = subscription_key(session.client_id, topic_filter)
             changes.append(Change(SUBSCRIPTION, key, None))
-        # [MQTT5-3.10.4-4] [MQTT5-3.10.4-5] [MQTT5-3.11.3-1] [MQTT311-3.10.4-5]
+        # [MQTT5-3.10.4-4] [MQTT5-3.10.4-5] [MQTT5-3.11.3-1] [MQTT311-3.10.4-4] [MQTT311-3.10.4-5]
         unsuback = Unsuback(packet.packet_id, reasons)
         if session.durable and changes:
             self._store.put(changes, partial(self._unsubscribed, connection, unsuback))

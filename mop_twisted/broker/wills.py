@@ -56,6 +56,7 @@ class Wills:
         will = session.will
         session.will = None
         session.will_at = 0.0
+        # [MQTT311-3.1.2-12]
         if will is not None:
             self._inbound.publish_will(session, will, lambda: self.settled(session))
 

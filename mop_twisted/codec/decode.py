@@ -286,16 +286,13 @@ class Decoder:
     def _read_other(self, data: bytes, first: int, at: int, end: int) -> Packet:
         """One packet that is neither PUBLISH nor a plain acknowledgement."""
         kind = first >> 4
-        if kind == 0:
-            raise MalformedPacket("packet type 0", "MQTT5-2.1.2")
         version = self.version
         most = self._maximum_user_properties
-        if self._server and version == 0:
-            if kind != CONNECT:
-                # [MQTT5-3.1.0-1] [MQTT311-3.1.0-1]
-                raise ProtocolBreach(f"{PACKET_NAMES[kind]} before CONNECT", "MQTT5-3.1.0-1")
-        elif kind == AUTH and version < 5:
-            raise MalformedPacket("packet type 15", "MQTT311-2.2.1")
+        if version == 0 and kind != CONNECT:
+            # [MQTT5-3.1.0-1] [MQTT311-3.1.0-1]
+            raise ProtocolBreach("no CONNECT", "MQTT5-3.1.0-1")
+        if kind == 0 or (kind == AUTH and version < 5):
+            raise MalformedPacket(f"packet type {kind}", "MQTT5-2.1.2")
         flags = first & 15
         if flags != _FLAGS.get(kind, 0) and not (version == 3 and flags == 10 and kind in _FLAGS):
             # [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.8.1-1] [MQTT5-3.10.1-1] [MQTT5-3.14.1-1]

@@ -4,7 +4,7 @@ Bytes go in by L{Connection.receive}, which returns events and never raises; com
 broker put frames into C{output}. Time comes in as an argument, in monotonic seconds. It knows
 no broker, no transport and no clock, and asks its L{Dialect} where versions differ.
 
-MQTT 5.0 chapters 3 and 4.
+MQTT 5.0 chapters 3 and 4. It asks no client for anything beyond them [MQTT311-7.0.0-2].
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ class Connection(Sender):
         elif kind is Acks:
             self._take_acks(packet.kind, packet.packet_ids, events)
         elif kind is Pingreq:
-            # [MQTT5-3.12.4-1] [MQTT311-3.12.4-1]
+            # [MQTT5-3.12.4-1] [MQTT311-3.12.4-1] [MQTT5-3.3.4-10] [MQTT5-4.9.0-3]: whatever the
+            # windows are.
             self.send(Pingresp())
         elif kind is Connect:
             self._take_connect(packet, events)
@@ -238,6 +239,7 @@ class Connection(Sender):
                         events.append(Repeated([packet_id]))
                     continue
                 received[packet_id] = False
+            # [MQTT5-3.3.4-7]
             self._inbound += 1
             if self._inbound > self.limits.receive_maximum and self.dialect.has_properties:
                 if start < at:
@@ -263,6 +265,7 @@ class Connection(Sender):
         if alias > self.limits.topic_alias_maximum:
             # [MQTT5-3.3.2-8] [MQTT5-3.3.2-9]
             raise TopicAliasInvalid(f"topic alias {alias} is over the maximum", "MQTT5-3.3.2-9")
+        # [MQTT5-3.3.2-12]
         aliases = self._aliases_in
         if aliases is None:
             # [MQTT5-3.3.2-7]: of this connection only.
@@ -310,6 +313,7 @@ class Connection(Sender):
             if flight is not None:
                 if flight.qos != 2:
                     raise ProtocolBreach("PUBREC for a QoS 1 PUBLISH")
+                # [MQTT5-4.3.3-5]
                 flights.released[packet_id] = flight
                 if flight.entry is None:
                     ready.append(packet_id)
@@ -326,6 +330,7 @@ class Connection(Sender):
             events.append(Received(durable))
 
     def _take_pubrels(self, packet_ids: list[int], events: list[Any]) -> None:
+        # [MQTT5-4.3.3-13]: the message may have expired, the exchange has not.
         received = self.flights.received
         known: list[int] = []
         for packet_id in packet_ids:
@@ -365,6 +370,7 @@ class Connection(Sender):
         if expiry and not self.session_expiry:
             # MQTT 5.0, 3.14.2.2.2: 0 in CONNECT cannot become more.
             raise ProtocolBreach("a session expiry of 0 was raised in DISCONNECT")
+        # [MQTT5-3.14.4-1] [MQTT5-3.14.4-2]
         self.phase = CLOSED
         self.closing = True
         events.append(disconnect)
@@ -394,6 +400,7 @@ class Connection(Sender):
             dialect = dialect_of(self._decoder.version)
             self.dialect = dialect
             self.version = dialect.version
+            # [MQTT5-3.1.3-8] [MQTT311-3.1.3-9] [MQTT311-3.1.2-2]
             if dialect.has_properties or error.reason in (
                 ReasonCode.UNSUPPORTED_PROTOCOL_VERSION,
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
@@ -435,7 +442,10 @@ class Connection(Sender):
         self, connack: Connack, flights: Flights, durable: bool, keep_alive: int
     ) -> list[Any]:
         """Send C{connack}, whose reason is success, and go on with what the client sent since
-        its CONNECT: those events are returned. [MQTT5-3.1.4-5] [MQTT5-3.2.0-1]"""
+        its CONNECT: those events are returned.
+
+        [MQTT5-3.1.4-5] [MQTT5-3.2.0-1] [MQTT5-3.2.0-2] [MQTT311-3.1.4-4] [MQTT311-3.2.0-1]
+        """
         self.flights = flights
         self.durable = durable
         self.window -= len(flights.sent) + len(flights.released)
@@ -458,10 +468,14 @@ class Connection(Sender):
         return events
 
     def refuse(self, reason: ReasonCode, properties: Properties = NO_PROPERTIES) -> None:
-        """Send CONNACK with a failure, and close. [MQTT5-3.2.2-6] [MQTT5-3.2.2-7]"""
+        """Send CONNACK with a failure, and close.
+
+        [MQTT5-3.2.2-6] [MQTT5-3.2.2-7] [MQTT5-4.13.2-1] [MQTT311-3.2.2-4] [MQTT311-3.2.2-5]
+        """
         self.send(Connack(reason, False, properties))
         self.phase = CLOSED
         self.closing = True
+        # [MQTT5-3.1.4-6] [MQTT311-3.1.4-5]
         self._held = None
 
     def authenticate(self, reason: ReasonCode, data: bytes | None) -> None:

@@ -1,7 +1,8 @@
 """Acknowledgements that are owed, in the order in which they may leave.
 
 PUBACKs leave in the order of their PUBLISHes, and so do PUBRECs, whatever was committed first
-[MQTT5-4.6.0-2] [MQTT5-4.6.0-3]: one queue a connection, whose head decides.
+[MQTT5-4.6.0-2] [MQTT5-4.6.0-3]
+[MQTT311-4.6.0-2] [MQTT311-4.6.0-3]: one queue a connection, whose head decides.
 """
 
 from __future__ import annotations

@@ -168,6 +168,7 @@ class Sender:
                         pubrecs = []
                     self._send_ack(kind, packet_id, reason)
             elif qos == 1:
+                # [MQTT5-4.3.2-5]: nothing of it is remembered.
                 pubacks.append(packet_id)
                 self._inbound -= 1
             else:
@@ -175,6 +176,7 @@ class Sender:
                 received[packet_id] = True
         if self.phase != ESTABLISHED:
             return
+        # [MQTT5-3.3.4-1] [MQTT311-3.3.4-1]
         if pubacks:
             # [MQTT5-4.3.2-4] [MQTT311-4.3.2-2]
             self._send_plain_acks(PUBACK, pubacks)
@@ -201,6 +203,8 @@ class Sender:
         packet_id = flight.packet_id
         if not packet_id:
             packet_id = flight.packet_id = flights.next_id()
+        # [MQTT5-4.3.2-1] [MQTT5-4.3.2-2] [MQTT5-4.3.2-3] [MQTT5-4.3.3-1] [MQTT5-4.3.3-2]
+        # [MQTT5-4.3.3-3] [MQTT311-4.3.2-1] [MQTT311-4.3.3-1]
         flights.sent[packet_id] = flight
         self.window -= 1
         self.output += (head, packet_id.to_bytes(2, "big"), tail)
@@ -234,6 +238,7 @@ class Sender:
             aliases = self._aliases_out
             if aliases is None:
                 aliases = self._aliases_out = {}
+            # [MQTT5-3.3.2-11]
             alias = aliases.get(topic)
             if alias is not None:
                 props = {**props, TOPIC_ALIAS: alias}
