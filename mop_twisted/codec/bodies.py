@@ -234,13 +234,22 @@ def read_connack(
         check_whole(at, end, CONNACK)
         if reason >= len(_CONNACK_OF_3):
             raise ProtocolBreach(f"CONNACK with return code {reason}", "MQTT311-3.2.2.3")
-        return Connack(int(_CONNACK_OF_3[reason]), flags & 1 != 0 and version == 4)
+        return Connack(int(_CONNACK_OF_3[reason]), _session_present(flags, reason, version))
     if reason not in CONNACK_REASONS:
         # [MQTT5-3.2.2-8]
         raise ProtocolBreach(f"CONNACK with reason {reason:#04x}", "MQTT5-3.2.2-8")
     properties, at = read_properties(data, at, end, CONNACK, maximum_user_properties)
     check_whole(at, end, CONNACK)
-    return Connack(reason, flags & 1 != 0, properties)
+    return Connack(reason, _session_present(flags, reason, version), properties)
+
+
+def _session_present(flags: int, reason: int, version: int) -> bool:
+    if version == 3 or not flags & 1:
+        return False
+    if reason:
+        # [MQTT5-3.2.2-6] [MQTT311-3.2.2-4]
+        raise ProtocolBreach("a refusal with a session present", "MQTT5-3.2.2-6")
+    return True
 
 
 def read_ack(

@@ -356,6 +356,15 @@ ROWS: Final = [
     V("CONNACK, reserved flags", 5,
       b"\x20\x03\x02\x00\x00",  # CONNACK; reserved bit; success; no properties
       MalformedPacket, "MQTT5-3.2.2-1", role="client"),
+    V("CONNACK, session of a refused client", 4,
+      b"\x20\x02\x01\x05",  # CONNACK; session present; not authorized
+      ProtocolBreach, "MQTT311-3.2.2-4", role="client"),
+    V("CONNACK, session of a refused client", 5,
+      b"\x20\x03\x01\x87\x00",  # CONNACK; session present; not authorized; no properties
+      ProtocolBreach, "MQTT5-3.2.2-6", role="client"),
+    V("CONNACK, unused byte", 3,
+      b"\x20\x02\xff\x00",  # CONNACK; unused; accepted
+      Connack(0), role="client", canonical=False),
     V("CONNACK, return code 6", 4,
       b"\x20\x02\x00\x06",  # CONNACK; no session; return code 6
       ProtocolBreach, role="client"),
