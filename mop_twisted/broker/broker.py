@@ -103,6 +103,7 @@ class Broker:
         self.groups.sending = self.sending
         self.groups.find_session = self.sessions.find
         self.sessions.resume_history = self.replays.begin
+        authority.failed = counters.auth_failed
         self.admission.leave = self._leave
         self.admission.admitted = self._admitted
 

@@ -174,10 +174,7 @@ class Retained:
 
     def _turn(self) -> None:
         self._scheduled = False
-        waiting: list[_Portions] = []
-        for portions in self._portions:
-            if self._portion(portions):
-                waiting.append(portions)
+        waiting = [portions for portions in self._portions if self._portion(portions)]
         self._portions = waiting
         if waiting:
             self._scheduled = True
