@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mop_twisted.errors import ConfigError
 from mop_twisted.net.listeners import BoundListener, Listener, parse_listener, raise_file_limit
 
-from .doubles import CONNACK, CONNECT, Edge, in_thread, read_exactly
+from .doubles import CONNACK, CONNECT, Edge, in_thread, read_exactly, read_to_end
 
 
 class ParseTests(SynchronousTestCase):
@@ -163,6 +163,37 @@ class BindTests(TestCase):
         protocol = next(iter(edge.gate.flusher.protocols.values()))
         self.assertEqual("::1", protocol.connection.peer.address)
         self.assertEqual("::1", protocol.transport.getPeer().host)
+
+
+class ExhaustionTests(TestCase):
+    """Running out of open files is survived."""
+
+    @inlineCallbacks
+    def test_no_files_left(self) -> Generator[Deferred[Any], Any, None]:
+        """Clients that come when no file can be opened are turned away, and those that come
+        later are served."""
+        edge = Edge()
+        self.addCleanup(edge.stop)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        clients = [socket.socket() for _ in range(5)]
+        highest = max(client.fileno() for client in clients)
+        free = [fd for fd in range(highest) if not os.path.exists(f"/dev/fd/{fd}")]
+        fill = [socket.socket() for _ in free]
+        for sock in clients + fill:
+            self.addCleanup(sock.close)
+            sock.settimeout(10)
+        yield in_thread(lambda: None)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+        for client in clients:
+            client.connect(("127.0.0.1", edge.port))
+        for client in clients:
+            self.assertEqual(b"", (yield in_thread(read_to_end, client)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        sock = yield in_thread(edge.connect)
+        self.addCleanup(sock.close)
+        yield in_thread(sock.sendall, CONNECT)
+        self.assertEqual(CONNACK, (yield in_thread(read_exactly, sock, 4)))
 
 
 class FileLimitTests(SynchronousTestCase):
