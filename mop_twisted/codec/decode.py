@@ -255,8 +255,11 @@ class Decoder:
                 continue
 
             kind = plain_acks.get(first, 0) if version else 0
-            if kind and length != 2 and (version != 5 or data[body + 2 : end] not in _SUCCESS):
-                kind = 0
+            # With length < 2: compiled, a slice that ends before it begins is a SystemError.
+            if length != 2 and kind:
+                told = data[body + 2 : end] if version == 5 and length > 2 else b""
+                if told not in _SUCCESS:
+                    kind = 0
             if kind:
                 packet_id = data[body] << 8 | data[body + 1]
                 if packet_id == 0:

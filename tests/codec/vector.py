@@ -49,8 +49,11 @@ def describe(thing: Any) -> Any:
     """A packet, or packets, as nested tuples and lists that compare by value."""
     if isinstance(thing, list | tuple):
         return [describe(item) for item in thing]
+    # A compiled class has the second.
     slots = getattr(type(thing), "__slots__", None)
     if slots is None:
+        slots = getattr(type(thing), "__mypyc_attrs__", None)
+    if slots is None or isinstance(thing, BaseException):
         return thing
     fields = {name: describe(getattr(thing, name)) for name in slots}
     return (type(thing).__name__, fields)

@@ -39,9 +39,25 @@ MAXIMUM = 70_000
 SECONDS = 2.0
 """No stream of this size takes so long; the slowest takes a hundredth of it."""
 
-SEEDS = {
-    role: [vector.raw for vector in VECTORS if vector.role == role and len(vector.raw) < 1000]
+SHORT = [vector for vector in VECTORS if len(vector.raw) < 1000]
+ALL = [vector.raw for vector in SHORT]
+RIGHT = {
+    (role, version): [
+        vector.raw
+        for vector in SHORT
+        if vector.error is None
+        and (vector.role, vector.version, vector.first) == (role, version, False)
+    ]
     for role in ("server", "client")
+    for version in (3, 4, 5)
+}
+CONNECTS = {
+    version: [
+        vector.raw
+        for vector in SHORT
+        if vector.error is None and (vector.version, vector.raw[0]) == (version, 0x10)
+    ]
+    for version in (3, 4, 5)
 }
 
 ODD = (0x00, 0x01, 0x02, 0x7F, 0x80, 0xFF, 0x23, 0x2B, 0xC0, 0xED)
@@ -67,17 +83,24 @@ def damage(rng: random.Random, raw: bytes) -> bytes:
     return bytes(data)
 
 
-def stream(rng: random.Random, role: str) -> bytes:
-    """A few packets, right in the main and damaged here and there."""
-    parts = [damage(rng, rng.choice(SEEDS[role])) for _ in range(rng.randrange(1, 6))]
-    if rng.random() < 0.05:
+def stream(rng: random.Random, role: str, version: int, whole: bool) -> bytes:
+    """A few packets, right in the main and damaged here and there; with C{whole}, a CONNECT
+    first."""
+    parts = [rng.choice(CONNECTS[version])] if whole else []
+    parts += [rng.choice(RIGHT[role, version]) for _ in range(rng.randrange(6))]
+    turn = rng.randrange(10)
+    if turn < 3:
+        parts.append(rng.choice(ALL))
+    elif turn == 3:
         parts.append(rng.randbytes(rng.randrange(300)))
+    elif turn < 8 and parts:
+        at = rng.randrange(len(parts))
+        parts[at] = damage(rng, parts[at])
     return b"".join(parts)
 
 
-def attempt(rng: random.Random, role: str, data: bytes) -> None:
+def attempt(rng: random.Random, role: str, version: int, data: bytes) -> None:
     """One stream, whole and in pieces: the same packets, the same end, and never too much."""
-    version = rng.choice((3, 4, 5) if role == "client" else (0, 0, 3, 4, 5))
     whole = Decoder(MAXIMUM, 100, role, version)
     began = time.process_time()
     packets = whole.receive(data)
@@ -112,9 +135,11 @@ def main(seconds: float = 5.0, seed: int = 0) -> int:
     tried = 0
     while time.monotonic() < end:
         role = rng.choice(("server", "client"))
-        data = stream(rng, role)
+        version = rng.choice((3, 4, 5))
+        whole = role == "server" and rng.random() < 0.5
+        data = stream(rng, role, version, whole)
         try:
-            attempt(rng, role, data)
+            attempt(rng, role, 0 if whole else version, data)
         except BaseException:
             print(f"seed {seed}, stream {tried}, {role}: {data.hex()}", file=sys.stderr)
             raise
