@@ -48,7 +48,7 @@ _SESSION_SECONDS: Final = 3600
 class Client:
     """A connection with its MQTT session, from CONNECT on.
 
-    C{taken} and C{acknowledged} are for who makes one to replace: here nobody is interested.
+    C{taken}, C{acknowledged} and C{moved} are for others to override: here nobody is interested.
     """
 
     __slots__ = (
@@ -129,6 +129,9 @@ class Client:
 
     def acknowledged(self, count: int) -> None:
         """So many of our own PUBLISHes are done with."""
+
+    def moved(self, now: int) -> None:
+        """The connection was ready: there may be room to send now."""
 
     def receive(self, now: int) -> int:
         """Read what is there; returns how many PUBLISHes it were.
@@ -247,11 +250,8 @@ class Client:
                 self.acknowledged(1)
         elif isinstance(packet, Acks):
             # The long form of 5.0, which says success at length.
-            answer = _ANSWERS.get(packet.kind)
-            for packet_id in packet.packet_ids if answer is not None else ():
-                answers.append((answer or b"") + b"\2" + packet_id.to_bytes(2, "big"))
-            if answer is None:
-                self.acknowledged(len(packet.packet_ids))
+            for packet_id in packet.packet_ids:
+                self._other(Ack(packet.kind, packet_id), data, at, end, now, answers)
         elif isinstance(packet, Connack):
             if packet.reason:
                 raise LinkLost(f"CONNECT was refused with {packet.reason:#04x}")

@@ -46,6 +46,7 @@ class Fleet:
         self._workers: list[subprocess.Popen[bytes]] = []
         self._selector = selectors.DefaultSelector()
         self._partial: dict[int, bytes] = {}
+        self._stopped: set[int] = set()
         for index, part in enumerate(parts):
             worker = subprocess.Popen(
                 [sys.executable, "-m", "mop_twisted.ops.bench.worker"],
@@ -104,12 +105,17 @@ class Fleet:
         for key, _ in self._selector.select(timeout):
             data = os.read(key.fd, 1 << 20)
             if not data:
-                raise Fault("a worker process has died")
+                if key.data not in self._stopped:
+                    raise Fault("a worker process has died")
+                self._selector.unregister(key.fileobj)
+                continue
             *lines, self._partial[key.data] = (self._partial[key.data] + data).split(b"\n")
             for line in lines:
                 words = json.loads(line)
                 if "fault" in words:
                     raise Fault(words["fault"])
+                if words.get("done") == "stop":
+                    self._stopped.add(key.data)
                 heard.append((key.data, words))
         return heard
 
@@ -125,9 +131,11 @@ class Fleet:
             left = until - time.monotonic()
             if left <= 0:
                 raise Fault(f"no end of {words['do']!r} within {timeout:.0f} s")
-            for index, heard in self.hear(left):
-                if heard.get("done") == words["do"]:
-                    answers[index] = heard
+            answers.update(
+                (index, heard)
+                for index, heard in self.hear(left)
+                if heard.get("done") == words["do"]
+            )
         return [answers[index] for index in sorted(answers)]
 
 
@@ -219,9 +227,7 @@ def follow(fleet: Fleet, load: Load, pids: Sequence[int], progress: Progress, st
     moved = time.monotonic()
     expected_of_all = load.expected([load.count] * load.publishers)
     while True:
-        for index, words in fleet.hear(1.0):
-            if "sent" in words:
-                told[index] = words
+        told.update((index, words) for index, words in fleet.hear(1.0) if "sent" in words)
         sent = sum(words["sent"] for words in told.values())
         acked = sum(words["acked"] for words in told.values())
         received = sum(words["received"] for words in told.values())

@@ -15,7 +15,7 @@ import os
 import selectors
 import socket
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from .load import Load
 
@@ -119,7 +119,7 @@ class Link:
         "_frames", "_key", "_load", "_pending", "_reply", "_stage", "_tls", "sock", "wants",
     )  # fmt: skip
 
-    def __init__(self, load: Load, address: tuple[int, object], context: ssl.SSLContext | None):
+    def __init__(self, load: Load, address: tuple[int, Any], context: ssl.SSLContext | None):
         family, where = address
         self._load = load
         self._tls = context
@@ -288,7 +288,7 @@ class Link:
             self.sock.close()
 
 
-def resolve(load: Load) -> tuple[int, object]:
+def resolve(load: Load) -> tuple[int, Any]:
     """Address family and address of the server.
 
     @raise OSError: there is no such host.

@@ -127,8 +127,13 @@ def shares(load: Load, run: str, tag: int, workers: int) -> list[Share]:
     given: list[dict[str, list[int]]] = [
         {"publishers": [], "subscribers": [], "idle": []} for _ in range(workers)
     ]
+    taking = range(workers)
+    making = range(workers)
+    if load.rate and workers > 1:
+        taking = range((workers + 1) // 2)
+        making = range((workers + 1) // 2, workers)
     for weight, what, number in parts:
-        lightest = loads.index(min(loads))
+        lightest = min(taking if what == "subscribers" else making, key=loads.__getitem__)
         loads[lightest] += weight + 0.01
         given[lightest][what].append(number)
     for number in range(load.idle):

@@ -159,3 +159,6 @@ class Publisher(Client):
 
     def acknowledged(self, count: int) -> None:
         self.acked += count
+
+    def moved(self, now: int) -> None:
+        self.pump(now)

@@ -19,44 +19,42 @@ import os
 import selectors
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterable
 from functools import partial
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import Any, Final
 from zlib import compress
 
 import msgspec
 
 from .client import Client
+from .connections import Connections, Make
 from .histogram import Histogram
 from .limits import raise_open_files
-from .link import Link, LinkLost, resolve, tls_context
+from .link import LinkLost
 from .load import Share
 from .roles import Publisher, Subscriber
 
-_CONNECTING: Final = 100
-"""Connections that are being made at once."""
 _REPORT_EVERY: Final = 100_000_000
-_CONNECT_TIMEOUT: Final = 60_000_000_000
+_BURST: Final = 8
+"""Publishers that have their turn, with a rate, before what has come is looked at: what waits to
+be read is latency that the server is not to blame for."""
+_FEW_A_READ: Final = 8
+_NAP: Final = 0.003
+"""QoS 0 without a rate: when a read brings fewer messages than that, more of them are waited for,
+so that we do not take the processor from a server that sends them one by one."""
 
-Make = Callable[[Link], Client]
 
-
-class Worker:
-    """All connections of one process, and the loop that they share."""
+class Worker(Connections):
+    """A share of a load, and what the parent says about it."""
 
     def __init__(self, share: Share, begun: bytes) -> None:
+        super().__init__(share.load)
         self.share = share
-        self.load = share.load
-        self.context = tls_context(share.load) if share.load.tls else None
-        self.address = resolve(share.load)
-        self.selector = selectors.DefaultSelector()
         self.commands: list[dict[str, Any]] = []
         self._partial = b""
         self.idle: list[Client] = []
         self.subscribers: list[Subscriber] = []
         self.publishers: list[Publisher] = []
-        self.received = 0
         os.set_blocking(0, False)
         self.selector.register(0, selectors.EVENT_READ, None)
         self.understand(begun)
@@ -66,7 +64,7 @@ class Worker:
         sys.stdout.write(json.dumps(words) + "\n")
         sys.stdout.flush()
 
-    def read_commands(self) -> None:
+    def told(self) -> None:
         """What the parent has said.
 
         @raise SystemExit: the parent is gone.
@@ -90,23 +88,6 @@ class Worker:
             self.turn(1.0)
         return self.commands.pop(0)
 
-    def turn(self, timeout: float) -> None:
-        """Wait for something, at most so long, and do what is to be done."""
-        selector = self.selector
-        for key, events in selector.select(timeout):
-            client = key.data
-            if client is None:
-                self.read_commands()
-                continue
-            if events & selectors.EVENT_READ:
-                self.received += client.receive(monotonic_ns())
-            if events & selectors.EVENT_WRITE:
-                client.link.flush()
-            if isinstance(client, Publisher):
-                client.pump(monotonic_ns())
-            if client.link.wants != key.events:
-                selector.modify(key.fileobj, client.link.wants, client)
-
     def pump(self, publisher: Publisher, now: int) -> int:
         """Have one publish; its socket may have to be watched for room then."""
         sent = publisher.pump(now)
@@ -114,56 +95,6 @@ class Worker:
         if link.clogged:
             self.selector.modify(link.sock, link.wants, publisher)
         return sent
-
-    def connect_all(self, makes: Iterable[Make]) -> list[Client]:
-        """Make clients and have them connected and subscribed, many at a time.
-
-        @raise LinkLost: one could not.
-        """
-        waiting = list(makes)[::-1]
-        made: list[Client] = []
-        selector = self.selector
-        under_way = 0
-        moved_at = monotonic_ns()
-        opening: dict[int, Client] = {}
-        while waiting or under_way:
-            while waiting and under_way < _CONNECTING:
-                link = Link(self.load, self.address, self.context)
-                client = waiting.pop()(link)
-                made.append(client)
-                under_way += 1
-                opening[link.sock.fileno()] = client
-                selector.register(link.sock, link.wants, client)
-            for key, events in selector.select(1.0):
-                client = key.data
-                if client is None:
-                    self.read_commands()
-                    continue
-                link = client.link
-                if key.fd in opening:
-                    before = link.sock
-                    advanced = link.advance()
-                    if link.sock is not before:  # TLS took the socket over
-                        selector.unregister(key.fileobj)
-                        selector.register(link.sock, link.wants, client)
-                        key = selector.get_key(link.sock)
-                    if advanced:
-                        del opening[key.fd]
-                        client.connect()
-                else:
-                    was_ready = client.ready
-                    if events & selectors.EVENT_READ:
-                        client.receive(monotonic_ns())
-                    if events & selectors.EVENT_WRITE:
-                        link.flush()
-                    if client.ready and not was_ready:
-                        under_way -= 1
-                        moved_at = monotonic_ns()
-                if link.wants != key.events:
-                    selector.modify(link.sock, link.wants, client)
-            if monotonic_ns() - moved_at > _CONNECT_TIMEOUT:
-                raise LinkLost(f"{under_way} connections got no answer")
-        return made
 
     def run(self) -> None:
         """Do what the parent says until it says stop."""
@@ -208,6 +139,7 @@ class Worker:
             publisher.start(self.load, at)
         due = [(p.next_at(), p.number, p) for p in self.publishers] if paced else []
         heapq.heapify(due)
+        flat_out = not paced and self.load.qos == 0
         report_at = at
         finished = False
         while monotonic_ns() < at:
@@ -216,7 +148,9 @@ class Worker:
             now = monotonic_ns()
             wait = (report_at - now) / 1e9
             if paced:
-                while due and due[0][0] <= now:
+                burst = 0
+                while due and due[0][0] <= now and burst < _BURST:
+                    burst += 1
                     publisher = heapq.heappop(due)[2]
                     # With its window full it publishes when acknowledgements come.
                     next_at = publisher.next_at()
@@ -233,7 +167,10 @@ class Worker:
                     busy += self.pump(publisher, monotonic_ns())
                 if busy:
                     wait = 0.0
-            self.turn(max(0.0, wait))
+            before = self.received
+            ready = self.turn(max(0.0, wait))
+            if flat_out and ready and self.received - before < ready * _FEW_A_READ:
+                sleep(_NAP)
             now = monotonic_ns()
             if not finished:
                 finished = True
