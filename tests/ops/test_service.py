@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -19,80 +16,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
-"""Seconds after which a process hangs; nothing waits for it to pass."""
+from tests.process import PATIENCE, Program
 
 CONNECT_5 = b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x02c1"
 SUBSCRIBE_5 = b"\x82\x09\x00\x01\x00\x00\x03a/b\x00"
 PUBLISH = b"\x30\x08\x00\x03a/b\x00hi"
-
-
-class Program:
-    """A process of C{twistd}, with its standard error, and its log on standard output."""
-
-    def __init__(self, folder: str, *arguments: str, **environment: str) -> None:
-        program = "from twisted.scripts.twistd import run; run()"
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOP_")}
-        inherited.update(environment, PYTHONPATH=str(CHECKOUT), XDG_STATE_HOME=folder)
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            cwd=folder,
-            env=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.PIPE,
-        )
-        self.errors = b""
-
-    def read_until(self, text: bytes) -> bytes:
-        """Standard error, until C{text} and a line end have come."""
-        assert self.process.stderr is not None
-        end = time.monotonic() + PATIENCE
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stderr, selectors.EVENT_READ)
-            while not (text in self.errors and self.errors.endswith(b"\n")):
-                if not selector.select(max(0.0, end - time.monotonic())):
-                    raise AssertionError(f"no {text!r} in {self.errors!r}; log: {self.logged()}")
-                piece = os.read(self.process.stderr.fileno(), 65536)
-                if not piece:
-                    raise AssertionError(f"ended without {text!r}: {self.errors!r}")
-                self.errors += piece
-        return self.errors
-
-    def ready(self) -> dict[str, str]:
-        """Wait for the ready line; what it names, by kind (tcp, ws, admin, log)."""
-        lines = self.read_until(b"ready ").decode().splitlines()
-        words = next(line for line in lines if line.startswith("ready ")).split()
-        return {word.partition(":")[0]: word for word in words[1:]}
-
-    def wait(self) -> int:
-        """The exit status; negative for a signal."""
-        _, errors = self.process.communicate(timeout=PATIENCE)
-        self.errors += errors or b""
-        return self.process.returncode
-
-    def logged(self) -> str:
-        """The log so far."""
-        return os.pread(self.log.fileno(), 1 << 20, 0).decode()
-
-    def wait_for_log(self, text: str) -> str:
-        """The log, once C{text} stands in it."""
-        end = time.monotonic() + PATIENCE
-        while text not in self.logged():
-            if time.monotonic() > end or self.process.poll() is not None:
-                raise AssertionError(f"no {text!r} in: {self.logged()}")
-            os.sched_yield()
-        return self.logged()
-
-    def close(self) -> None:
-        """Leave nothing running."""
-        if self.process.poll() is None:
-            self.process.kill()
-        with contextlib.suppress(ValueError):
-            self.process.communicate(timeout=PATIENCE)
-        self.log.close()
 
 
 def connect(place: str) -> socket.socket:
