@@ -1,0 +1,386 @@
+"""Kills a gateway under load again and again, and sees whether it kept its word.
+
+Four publishers (QoS 1 and 2, each by a 5.0 and a 3.1.1 client), one that retains, two subscribers
+of which one is away half of the time, and clients with wills. Every round ends with SIGKILL at a
+moment that the seed decides; the next begins at once, on the same folder and port. In the end:
+
+- what was acknowledged has reached both subscribers, in each publisher's order;
+- at QoS 2 once, at QoS 1 again only with DUP or after a kill;
+- sessions were present, and the retained message is the one acknowledged last;
+- every will of a client that was connected at a kill has fired, once, and no other.
+
+C{python -m tests.crash.campaign --help} runs it at length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+from mop_twisted.codec.packets import WillMessage
+
+from .client import Client, Loop, Publisher, Subscriber
+from .gateway import Gateway
+
+PATIENCE = 30.0
+"""Seconds without progress after which something is lost, or hangs."""
+ENOUGH = 20
+"""Complaints after which there is no point in going on."""
+NEVER = 3600
+"""Seconds of delay of a will that no test waits for."""
+
+
+class Watcher(Client):
+    """Has a will. Connected at a kill, the will is due."""
+
+    def resume(self, present: bool) -> None:
+        """It is connected; nothing else is expected of it."""
+
+
+class Campaign:
+    """One run.
+
+    A round lasts until C{messages} have been acknowledged in it, and then a random while that is
+    no longer than C{longest} seconds; without C{messages} the while is all.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        seed: int,
+        rounds: int,
+        messages: int = 0,
+        longest: float = 1.0,
+        largest: int = 200,
+        progress: Callable[[Campaign], None] = lambda campaign: None,
+    ) -> None:
+        self.seed = seed
+        self.rounds = rounds
+        self.round = 0
+        self.kills = 0
+        self.messages = messages
+        self.longest = longest
+        self.complaints: list[str] = []
+        self.repeated = 0
+        self.began = time.monotonic()
+        self.gateway = Gateway(folder)
+        self._progress = progress
+        self._random = source = random.Random(seed)
+        self._loop = Loop()
+        complain = self.complain
+
+        def filler() -> bytes:
+            # Mostly small; now and then one that does not fit into a page.
+            return b"." * source.randint(0, largest * (50 if source.random() < 0.01 else 1))
+
+        self.publishers = {}
+        for name, version, qos, retain in (
+            ("p1-v5", 5, 1, False),
+            ("p1-v4", 4, 1, False),
+            ("p2-v5", 5, 2, False),
+            ("p2-v4", 4, 2, False),
+            ("kept", 5, 1, True),
+        ):
+            self.publishers[name] = Publisher(
+                self._loop, name, version, complain, qos, f"crash/{name}",
+                8 if retain else source.randint(20, 200), retain, filler,
+            )  # fmt: skip
+        self.subscribers = [
+            Subscriber(
+                self._loop, name, version, complain, ["crash/+", "will/#"], self.publishers, source
+            )
+            for name, version in (("s-v5", 5), ("s-v4", 4))
+        ]
+        self.subscribers[0].receive_maximum = 100
+        self._numbered: list[Client] = [*self.publishers.values(), *self.subscribers]
+        self._due: dict[bytes, bool] = {}
+        """Payload of each will → whether it must have fired (False: may)."""
+        self._watchers: list[Watcher] = []
+        # Its will is never due: its session is always resumed before the delay is over.
+        self._patient = Watcher(
+            self._loop, "patient", 5, complain,
+            WillMessage("will/patient", b"patient", 2, delay=NEVER),
+        )  # fmt: skip
+        self._next_disturbance = 0.0
+        self._away_until = 0.0
+
+    # Reports
+
+    def complain(self, text: str) -> None:
+        """The gateway broke a promise."""
+        if len(self.complaints) < ENOUGH:
+            self.complaints.append(f"seed {self.seed}, round {self.round}: {text}")
+
+    @property
+    def acknowledged(self) -> int:
+        """Messages that the gateway has answered for."""
+        return sum(p.acknowledged for p in self.publishers.values())
+
+    def summary(self) -> dict[str, object]:
+        """What was done and found, for JSON."""
+        return {
+            "seed": self.seed,
+            "rounds": self.round,
+            "kills": self.kills,
+            "acknowledged": self.acknowledged,
+            "received": sum(s.received for s in self.subscribers),
+            "repeated_at_qos_1": sum(s.repetitions for s in self.subscribers),
+            "wills": len(self._due),
+            "seconds": round(time.monotonic() - self.began, 1),
+            "complaints": self.complaints,
+        }
+
+    # The whole
+
+    def run(self) -> list[str]:
+        """Carry it out; the complaints."""
+        try:
+            self.gateway.start()
+            self._set_up()
+            for self.round in range(1, self.rounds + 1):
+                self._load()
+                self._kill()
+                self._restart()
+                if len(self.complaints) >= ENOUGH:
+                    return self.complaints
+                self._progress(self)
+            self._settle()
+            self._compare()
+        except AssertionError as error:
+            self.complain(str(error))
+        finally:
+            self.gateway.kill()
+            for client in self._all():
+                client.drop()
+            self._loop.close()
+        if "Traceback" in self.gateway.logged():
+            self.complain(f"the gateway logged: {self.gateway.errors()}")
+        return self.complaints
+
+    def _all(self) -> list[Client]:
+        return [*self._numbered, *self._watchers, self._patient]
+
+    def _set_up(self) -> None:
+        for client in (*self.subscribers, self._patient):
+            client.connect(self.gateway.port)
+        self._wait(lambda: all(s.subscribed for s in self.subscribers), "SUBACK")
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        """Everybody who shall be there, at once after a start."""
+        port = self.gateway.port
+        clients = [c for c in self._numbered if not c.open]
+        self._random.shuffle(clients)
+        for client in [*clients, self._patient]:
+            client.connect(port)
+        # One whose session ends with its connection, one whose session goes on and who is
+        # back as soon as it can be.
+        for name, persistent in ((f"w{self.round}", False), ("again", True)):
+            payload = f"{name} {self.round}".encode()
+            will = WillMessage(f"will/{name}", payload, 2)
+            watcher = Watcher(
+                self._loop, name, 5, self.complain, will, persistent=persistent
+            )
+            watcher._known = None
+            watcher.connect(port)
+            self._watchers.append(watcher)
+
+    # One round
+
+    def _load(self) -> None:
+        target = self.acknowledged + self.messages
+        self._wait(lambda: self.acknowledged >= target, "acknowledgements", self._disturb)
+        end = time.monotonic() + self._random.random() * self.longest
+        while time.monotonic() < end:
+            self._turn(self._disturb)
+
+    def _turn(self, also: Callable[[], None] = lambda: None, publish: bool = True) -> None:
+        self._loop.turn(0.002 if any(s.owes for s in self.subscribers) else 0.02)
+        if publish:
+            for publisher in self.publishers.values():
+                publisher.fill()
+        for subscriber in self.subscribers:
+            subscriber.answer()
+        also()
+
+    def _wait(
+        self,
+        done: Callable[[], bool],
+        what: str,
+        also: Callable[[], None] = lambda: None,
+        publish: bool = True,
+    ) -> None:
+        progress = -1
+        patience = 0.0
+        while not done():
+            self._turn(also, publish)
+            now = time.monotonic()
+            current = self.acknowledged + sum(s.received for s in self.subscribers)
+            if current != progress:
+                progress = current
+                patience = now + PATIENCE
+            elif now > patience:
+                raise AssertionError(f"waited in vain for {what}: {self._state()}")
+
+    def _state(self) -> str:
+        return "; ".join(
+            f"{c.client_id} {'on' if c.established else 'off'} {', '.join(list(c.trace)[-8:])}"
+            for c in self._all()
+        )
+
+    def _disturb(self) -> None:
+        """Connections that break, clients that come twice, one that is away half of the time."""
+        now = time.monotonic()
+        for client in self._numbered:
+            if not client.open and not (client is self.subscribers[1] and now < self._away_until):
+                if client.said is not None or client is not self.subscribers[1]:
+                    self.complain(f"{client.client_id} was disconnected: {client.trace}")
+                client.connect(self.gateway.port)
+        if now < self._next_disturbance:
+            return
+        self._next_disturbance = now + self._random.expovariate(4.0)
+        client = self._random.choice(self._numbered)
+        if client is self.subscribers[1]:
+            if now >= self._away_until:
+                self._away_until = now + self._random.random() * 0.5
+                client.drop(self._random.random() < 0.5)
+        else:
+            client.connect(self.gateway.port, take_over=self._random.random() < 0.5)
+
+    def _kill(self) -> None:
+        for watcher in self._watchers:
+            if watcher.open:
+                assert watcher.will is not None
+                self._due[watcher.will.payload] = watcher.established
+        self.gateway.kill()
+        self.kills += 1
+        # What it said before it died was said.
+        end = time.monotonic() + PATIENCE
+        while any(c.open for c in self._all()) and time.monotonic() < end:
+            self._loop.turn(0.1)
+        self._watchers = []
+        for subscriber in self.subscribers:
+            subscriber.restarted()
+
+    def _restart(self) -> None:
+        while self._random.random() < 0.15:
+            # Killed once more while it comes back.
+            self.gateway.launch()
+            time.sleep(self._random.random() * 0.8)
+            self.gateway.kill()
+            self.kills += 1
+        self.gateway.start()
+        self._reconnect()
+
+    # The end
+
+    def _settle(self) -> None:
+        """No more messages; everybody is there until all is answered for and delivered."""
+        for client in self._numbered:
+            if not client.open:
+                client.connect(self.gateway.port)
+        self._wait(
+            lambda: all(p.idle and p.established for p in self.publishers.values()),
+            "the end of all exchanges of publishers",
+            publish=False,
+        )
+        try:
+            self._wait(self._all_delivered, "the delivery of all messages", publish=False)
+        except AssertionError as error:
+            raise AssertionError(f"{', '.join(self._missing())}: {error}") from None
+        for watcher in (*self._watchers, self._patient):
+            watcher.drop(politely=True)
+        # A later message that has come: what would come again or wrongly has come before.
+        last = {name: p.sent + 1 for name, p in self.publishers.items()}
+        for name, publisher in self.publishers.items():
+            publisher.fill(last[name])
+        self._wait(
+            lambda: self._all_delivered()
+            and all(p.idle for p in self.publishers.values())
+            and not any(s.owes for s in self.subscribers),
+            "the last messages",
+            publish=False,
+        )
+
+    def _all_delivered(self) -> bool:
+        return not self._missing()
+
+    def _missing(self) -> list[str]:
+        """What each subscriber has not got, at most."""
+        missing = []
+        for s in self.subscribers:
+            for name, p in self.publishers.items():
+                number = s.streams[name].number if name in s.streams else 0
+                if number < p.acknowledged:
+                    missing.append(f"{s.client_id} misses {name} {number + 1} to {p.acknowledged}")
+            for payload, must in self._due.items():
+                if must and payload not in s.others:
+                    missing.append(f"{s.client_id} misses will {payload!r}")
+        return missing
+
+    def _compare(self) -> None:
+        for subscriber in self.subscribers:
+            for payload, count in subscriber.others.items():
+                if payload not in self._due:
+                    self.complain(f"{subscriber.client_id} got will {payload!r} without cause")
+                elif count != 1:
+                    self.complain(f"{subscriber.client_id} got will {payload!r} {count} times")
+        kept = self.publishers["kept"]
+        reader = Subscriber(
+            self._loop, "reader", 5, self.complain, [kept.topic], {}, self._random, 0.0
+        )
+        reader.persistent = False
+        reader.connect(self.gateway.port)
+        self._numbered.append(reader)
+        expected = b"kept %d " % kept.acknowledged
+        end = time.monotonic() + PATIENCE
+        while not reader.others and time.monotonic() < end:
+            self._loop.turn(0.02)
+        found = list(reader.others)
+        if len(found) != 1 or not found[0].startswith(expected):
+            heads = [payload[:20] for payload in found]
+            self.complain(f"retained is {heads}, acknowledged last was {expected!r}")
+
+
+def main() -> int:
+    """Run one campaign, with a progress bar and a summary in JSON; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.campaign")
+    parser.add_argument("--rounds", type=int, default=200, help="kills (default: %(default)s)")
+    parser.add_argument(
+        "--messages", type=int, default=10_000, help="acknowledged a round (default: %(default)s)"
+    )
+    parser.add_argument("--longest", type=float, default=1.0, help="seconds more, at most")
+    parser.add_argument("--seed", type=int, default=None, help="default: another each time")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
+    folder = tempfile.mkdtemp(prefix="mop-chaos-")
+
+    def progress(campaign: Campaign) -> None:
+        done = campaign.round * 40 // campaign.rounds
+        print(
+            f"\r[{'#' * done}{'.' * (40 - done)}] {campaign.round}/{campaign.rounds} kills, "
+            f"{campaign.acknowledged} acknowledged, {len(campaign.complaints)} complaints",
+            end="", file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    campaign = Campaign(
+        folder, seed, options.rounds, options.messages, options.longest, progress=progress
+    )
+    complaints = campaign.run()
+    print(file=sys.stderr)
+    print(json.dumps(campaign.summary(), indent=2))
+    if complaints:
+        print(f"the gateway's folder is kept: {folder}", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
