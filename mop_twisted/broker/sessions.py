@@ -281,4 +281,9 @@ class Sessions:
             return
         self._schedule(session)
         if session.will is not None:
-            self._wills.postpone(session, session.left_at + min(session.will.delay, session.expiry))
+            due = session.left_at + min(session.will.delay, session.expiry)
+            if due > now:
+                self._wills.postpone(session, due)
+            else:
+                # Now, not with the next tick: a client that is back sooner must not cancel it.
+                self._wills.fire(session)
