@@ -62,7 +62,10 @@ class Authority:
         self.warnings: list[str] = []
         """What a person should know of the files that it was made of."""
         self.failures: dict[tuple[str, str], int] = {}
-        """Clients that were not let in, by (who decided it, reason in small letters)."""
+        """Clients that were not let in, by (who decided it, reason in small letters), unless
+        somebody else counts them."""
+        self.failed: Callable[[str, str], None] = self._keep_count
+        """Told of each; the broker's counters take its place."""
 
     @classmethod
     def from_files(
@@ -240,8 +243,10 @@ class Authority:
         self._count("scram", reason)
 
     def _count(self, backend: str, reason: ReasonCode) -> None:
-        key = (backend, reason.name.lower())
-        self.failures[key] = self.failures.get(key, 0) + 1
+        self.failed(backend, reason.name.lower())
+
+    def _keep_count(self, backend: str, reason: str) -> None:
+        self.failures[backend, reason] = self.failures.get((backend, reason), 0) + 1
 
 
 _BAD: Final = ReasonCode.BAD_USER_NAME_OR_PASSWORD

@@ -399,7 +399,7 @@ class PasswordFile:
             key, verify = self._waiting.popleft()
             self._running += 1
             verifying = self._in_thread(verify)
-            verifying.addCallbacks(self._verified, self._failed, (key,), None, (key,))
+            verifying.addCallbacks(self._verified, self._failed, (key,), {}, (key,), {})
 
     def _verified(self, right: bool, key: bytes) -> None:
         remembered = self._right if right else self._wrong
