@@ -66,7 +66,7 @@ class Everything:
 
 @final
 @implementer(IAuthorizer)
-class AccessFile:
+class AccessList:
     """An ACL file, read once.
 
     @raise ConfigError: (when made) it cannot be read, or a line is wrong.
@@ -75,7 +75,16 @@ class AccessFile:
     version = 0
     open = False
 
+    @classmethod
+    def read(cls, path: str) -> AccessList:
+        """Parse a file.
+
+        @raise ConfigError: it cannot be read, or a line is wrong.
+        """
+        return cls(path)
+
     def __init__(self, path: str) -> None:
+        self.warnings: list[str] = []
         self._anonymous: list[Rule] = []
         self._users: dict[str, list[Rule]] = {}
         self._patterns: list[Rule] = []

@@ -42,8 +42,9 @@ from .shared import Groups
 from .subscriptions import Subscriptions
 from .wills import Wills
 
-PAUSES_COUNTED: Final = 20_000
-"""Connections up to which it is looked, every second, at why each waits."""
+COUNTED_EACH_TICK: Final = 20_000
+"""Connections up to which it is looked every second at what waits for each and why; beyond, every
+ten seconds."""
 
 
 @final
@@ -75,6 +76,9 @@ class Broker:
         self.outbox = outbox = Outbox(schedule)
         self._seconds = seconds
         self._connections: dict[Connection, None] = {}
+        self._ticks = 0
+        self.queued_bytes = 0
+        """What waited for all clients at the last look, in bytes."""
         self.draining = False
         self.router: Router[Plan] = Router(lambda topic, found: self.inbound.plan(topic, found))
         self.sending = Sending(self.router, limits, counters, outbox, seconds)
@@ -103,7 +107,6 @@ class Broker:
         self.groups.sending = self.sending
         self.groups.find_session = self.sessions.find
         self.sessions.resume_history = self.replays.begin
-        authority.failed = counters.auth_failed
         self.admission.leave = self._leave
         self.admission.admitted = self._admitted
 
@@ -200,11 +203,17 @@ class Broker:
         counters.retained_messages = len(self.retained)
         counters.retained_bytes = self.retained.bytes
         paused = [0] * len(PauseReason)
-        if len(self._connections) <= PAUSES_COUNTED:
+        self._ticks += 1
+        if len(self._connections) <= COUNTED_EACH_TICK or self._ticks % 10 == 0:
+            waiting = 0
             for connection in self._connections:
+                waiting += connection.output_bytes
                 session: Session | None = connection.session
                 if session is not None:
+                    waiting += session.queue_bytes
                     paused[session.pause_reason] += 1
+            self.queued_bytes = waiting
+            self.sending.crowded = waiting > self.limits.node_bytes
         paused[PauseReason.OFFLINE] = counters.sessions_offline
         counters.sessions_paused[:] = paused
 

@@ -70,7 +70,7 @@ class Delivery:
         subscriber."""
         chunks: dict[int, bytes] = {}
         outbox = self._outbox
-        limit = self._limits.output_bytes
+        limit = self._sending.output_limit()
         sent = 0
         for target in plan.targets:
             connection = target.session.connection
@@ -155,7 +155,7 @@ class Delivery:
             return
         if not connection.established:
             return
-        if connection.output_bytes > self._limits.output_bytes:
+        if connection.output_bytes > self._sending.output_limit():
             self._counters.drop(DropReason.OUTPUT_FULL, 1)
             return
         retain = publish.retain and target.retain_as_published

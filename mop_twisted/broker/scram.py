@@ -14,7 +14,8 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Iterable
 from typing import Final, final
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -23,19 +24,46 @@ from zope.interface import implementer
 from ..errors import Refused
 from ..interfaces import IExchange, IMechanism
 from ..reasons import ReasonCode
-from .passwords import ScramKeys
 
-ITERATIONS: Final = 4096
+MINIMUM_ITERATIONS: Final = 4096
 """For users that do not exist, and the least that RFC 7677 allows."""
 _HEADERS: Final = ("n,", "y,")
 
 
-def scram_keys(password: bytes, salt: bytes, iterations: int) -> ScramKeys:
+@final
+class Credential:
+    """What a server keeps of a password (RFC 5802, section 3)."""
+
+    __slots__ = ("iterations", "salt", "server_key", "stored_key", "user_name")
+
+    def __init__(
+        self, user_name: str, iterations: int, salt: bytes, stored_key: bytes, server_key: bytes
+    ) -> None:
+        self.user_name = user_name
+        self.iterations = iterations
+        self.salt = salt
+        self.stored_key = stored_key
+        self.server_key = server_key
+
+
+def prepare(text: str) -> str:
+    """A user name or password as SCRAM compares it (SASLprep, RFC 4013, by NFKC).
+
+    @raise ValueError: it is empty, or has characters that are not allowed.
+    """
+    prepared = unicodedata.normalize("NFKC", text)
+    if not prepared or any(unicodedata.category(each) in ("Cc", "Cs", "Co") for each in prepared):
+        raise ValueError("empty, or with control characters")
+    return prepared
+
+
+def credential_of(user_name: str, password: str, salt: bytes, iterations: int) -> Credential:
     """What the server keeps of a password (RFC 5802, section 3)."""
-    salted = hashlib.pbkdf2_hmac("sha256", password, salt, iterations)
+    salted = hashlib.pbkdf2_hmac("sha256", prepare(password).encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     server_key = hmac.digest(salted, b"Server Key", "sha256")
-    return ScramKeys(iterations, salt, hashlib.sha256(client_key).digest(), server_key)
+    stored_key = hashlib.sha256(client_key).digest()
+    return Credential(user_name, iterations, salt, stored_key, server_key)
 
 
 @final
@@ -45,21 +73,27 @@ class Scram:
 
     name = "SCRAM-SHA-256"
 
-    def __init__(self, users: Mapping[str, ScramKeys]) -> None:
-        self._users = users
+    def __init__(self, users: Iterable[Credential]) -> None:
+        self._users = {prepare(user.user_name): user for user in users}
+        self.failed: Callable[[ReasonCode], None] = lambda reason: None
+        """Told of each exchange that failed."""
         self._secret = secrets.token_bytes(32)
+
+    def succeed_with(self, successor: Scram | None) -> None:
+        """A reload: exchanges under way go on with the users of C{successor}."""
+        self._users = {} if successor is None else successor._users
 
     def begin(self, client_id: str) -> ScramExchange:
         """@see: L{IMechanism.begin}"""
         return ScramExchange(self, secrets.token_urlsafe(18))
 
-    def keys_of(self, user: str) -> tuple[ScramKeys, bool]:
+    def keys_of(self, user: str) -> tuple[Credential, bool]:
         """A user's keys, or for nobody keys that no password fits; and whether they are real."""
-        keys = self._users.get(user)
+        keys = self._users.get(prepare(user))
         if keys is not None:
             return keys, True
         salt = hmac.digest(self._secret, user.encode(), "sha256")[:16]
-        return ScramKeys(ITERATIONS, salt, b"\0" * 32, b"\0" * 32), False
+        return Credential(user, MINIMUM_ITERATIONS, salt, b"\0" * 32, b"\0" * 32), False
 
 
 @final
@@ -72,7 +106,7 @@ class ScramExchange:
         self._nonce = nonce
         self._first: str | None = None
         self._user = ""
-        self._keys: ScramKeys
+        self._keys: Credential
         self._header = ""
         self._real = False
 
@@ -85,6 +119,7 @@ class ScramExchange:
             return succeed((self._finish(text).encode(), self._user))
         except (ValueError, KeyError, UnicodeError, binascii.Error):
             # Which of them it was is nobody's business but the client's own.
+            self._mechanism.failed(ReasonCode.NOT_AUTHORIZED)
             return fail(Refused(ReasonCode.NOT_AUTHORIZED, "SCRAM failed"))
 
     def _begin(self, text: str) -> str:

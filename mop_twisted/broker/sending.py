@@ -63,6 +63,9 @@ class Sending:
         self._outbox = outbox
         self._seconds = seconds
         self._stalled: list[Session] = []
+        self.crowded = False
+        """All that waits for all clients is over the node's limit: whoever has something waiting
+        gets no more that lies in memory alone. Looked at once a second."""
 
     @staticmethod
     def target_of(plan: Plan, session: Session, topic: str) -> Target | None:
@@ -168,15 +171,22 @@ class Sending:
         else:
             self.wait(session, flight)
 
+    def output_limit(self) -> int:
+        """Bytes that may wait for one client's transport before QoS 0 is dropped."""
+        return 0 if self.crowded else self._limits.output_bytes
+
     def wait(self, session: Session, flight: Flight) -> None:
         """Queue for a session that lies in memory, within its limits."""
         limits = self._limits
         queue = session.queue
         if queue is not None and (
-            len(queue) >= limits.transient_messages or session.queue_bytes >= limits.transient_bytes
+            self.crowded
+            or len(queue) >= limits.transient_messages
+            or session.queue_bytes >= limits.transient_bytes
         ):
             session.discarded += 1
-            self._counters.drop(DropReason.QUEUE_FULL, 1)
+            reason = DropReason.NO_MEMORY if self.crowded else DropReason.QUEUE_FULL
+            self._counters.drop(reason, 1)
             return
         session.enqueue(flight)
 

@@ -189,6 +189,7 @@ class Gateway(MultiService):
         observed.reactor_lag = lambda: self._lag.latest
         observed.reactor_lag_maximum = lambda: self._lag.maximum
         observed.certificates = self._certificates
+        observed.queued_bytes = lambda: self.broker.queued_bytes
         self.readiness.add(
             "started", is_true(lambda: self._started and not self.broker.draining, "not running")
         )

@@ -124,7 +124,11 @@ class Connection(Sender):
         self.reauthenticating = False
         self.last_received = now
         self.opened = now
-        self._decoder = Decoder(limits.maximum_packet_size_before_connect, limits.user_properties)
+        self._decoder = Decoder(
+            limits.maximum_packet_size_before_connect,
+            limits.user_properties,
+            maximum_packet_size_after_connect=limits.maximum_packet_size,
+        )
         self._held: list[Any] | None = None
         self._aliases_in: dict[int, str] | None = None
 
@@ -450,7 +454,6 @@ class Connection(Sender):
         self.durable = durable
         self.window -= len(flights.sent) + len(flights.released)
         self.keep_alive = keep_alive
-        self._decoder.maximum_packet_size = self.limits.maximum_packet_size
         self.send(connack)
         self.phase = ESTABLISHED
         self.plain = not (self.maximum_packet_size or self.topic_alias_maximum)

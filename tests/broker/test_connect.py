@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import os
+
+from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 
+from mop_twisted.broker.authority import Authority
+from mop_twisted.broker.view import View
 from mop_twisted.codec.packets import (
+    PUBREL,
+    Ack,
     Connack,
     Connect,
     Disconnect,
+    FilterRequest,
     Pingreq,
     Pingresp,
     Publish,
+    Subscribe,
+    Unsubscribe,
     WillMessage,
 )
 from mop_twisted.codec.properties import (
     ASSIGNED_CLIENT_IDENTIFIER,
     MAXIMUM_PACKET_SIZE,
     RECEIVE_MAXIMUM,
+    REQUEST_PROBLEM_INFORMATION,
     REQUEST_RESPONSE_INFORMATION,
     RESPONSE_INFORMATION,
     SERVER_KEEP_ALIVE,
@@ -83,7 +94,6 @@ class ConnectTests(NodeTestCase):
         for name, level, version, code in (
             (b"MQTT", 2, 4, 0x84),
             (b"MQTT", 6, 5, 0x84),
-            (b"QTTM", 4, 4, 0x84),
         ):
             client = self.node.client("a", version)
             body = bytes((0, len(name))) + name + bytes((level, 2, 0, 0))
@@ -92,6 +102,10 @@ class ConnectTests(NodeTestCase):
             said = yield client.expect_closed()
             self.assertIsInstance(said, Connack)
             self.assertEqual((code, False), (said.reason, said.session_present))
+        client = self.node.client("a", 4)
+        client.write(b"\x10\x0d\0\x04QTTM\x04\x02\0\0\0\x01a")
+        said = yield client.expect_closed()
+        self.assertIsNone(said)
 
     @inlineCallbacks
     def test_malformed_connect(self) -> Steps:
@@ -204,6 +218,107 @@ class ConnectTests(NodeTestCase):
             yield bridge.expect_nothing()
             yield other.publish("b/r", b"", 1, True)
             yield bridge.expect_publish()
+
+
+class ProblemInformationTests(NodeTestCase):
+    """A client that wants no problem information gets none but where it may."""
+
+    @inlineCallbacks
+    def test_none(self) -> Steps:
+        """With Request Problem Information 0, acknowledgements carry neither Reason String nor
+        User Properties; a DISCONNECT may. [MQTT5-3.1.2-29]"""
+        client = yield self.node.connected("a", properties={REQUEST_PROBLEM_INFORMATION: 0})
+        for packet_id, packet in enumerate(
+            (
+                Subscribe(1, [FilterRequest("bad#")]),
+                Unsubscribe(2, ["none"]),
+                Publish("$SYS/x", b"", 1, False, 3),
+                Publish("$SYS/x", b"", 2, False, 4),
+                Ack(PUBREL, 5),
+            ),
+            1,
+        ):
+            client.send(packet)
+            answer = yield client.expect(object)
+            self.assertEqual((packet_id, {}), (answer.packet_id, answer.properties))
+        client.send(Connect(5, "a"))
+        said = yield client.expect_closed()
+        self.assertEqual(0x82, said.reason)
+
+
+class RefusalTests(NodeTestCase):
+    """Who is not let in, and what is not allowed."""
+
+    def make_node(self) -> Node:
+        folder = self.mktemp()
+        os.mkdir(folder)
+        acl = os.path.join(folder, "acl")
+        with open(acl, "w") as file:
+            file.write("topic readwrite allowed/#\ntopic read shown\n")
+        authority = Authority.from_files(
+            None, acl, lambda listener: listener == "tcp:127.0.0.1:1883", reactor
+        )
+        return Node(authority=authority)
+
+    @inlineCallbacks
+    def test_not_let_in(self) -> Steps:
+        """A client without a name is refused where that is not allowed, and closed.
+
+        [MQTT5-3.1.4-2] [MQTT311-3.1.4-2] [MQTT5-3.2.2-7] [MQTT311-3.2.2-5]
+        """
+        for version in VERSIONS:
+            client = self.node.client("a", version, listener="tcp:0.0.0.0:1883")
+            connack = yield client.connect()
+            self.assertEqual(0x87, connack.reason)
+            yield client.expect_closed()
+
+    @inlineCallbacks
+    def test_publish_not_allowed(self) -> Steps:
+        """5.0 is told 0x87; a 3.x client is acknowledged all the same, and the message goes
+        nowhere. [MQTT311-3.3.5-2] H27"""
+        listener = yield self.node.connected("listener")
+        yield listener.subscribe("#", qos=2)
+        for version in VERSIONS:
+            client = yield self.node.connected("client", version)
+            for topic in ("forbidden", "shown", "$SYS/broker/uptime"):
+                for qos in (0, 1, 2):
+                    reason = yield client.publish(topic, b"x", qos, True)
+                    self.assertEqual(0x87 if version == 5 and qos else 0, reason)
+        yield listener.expect_nothing()
+        self.assertEqual(0, len(self.node.broker.retained))
+
+    @inlineCallbacks
+    def test_subscribe_not_allowed(self) -> Steps:
+        """A filter that nothing allowed matches is refused, shared ones by what they match."""
+        client = yield self.node.connected("client")
+        reasons = yield client.subscribe(
+            "allowed/a", "shown", "secret", "$share/g/secret", "$share/g/allowed/#", "#"
+        )
+        self.assertEqual([0, 0, 0x87, 0x87, 0, 0], reasons)
+
+    @inlineCallbacks
+    def test_every_way_is_guarded(self) -> Steps:
+        """What a wide filter may not get comes by no way: live, retained, queue or share. H16"""
+        client = yield self.node.connected("client", properties=KEPT)
+        yield client.subscribe("#", "$share/g/#", qos=1)
+        view = View(self.node.broker, self.node.log, self.node.log, self.node.clock.seconds)
+        for retain in (False, True):
+            yield view.publish("secret", b"x", 1, retain)
+        yield client.expect_nothing()
+        client.drop()
+        yield view.publish("secret", b"x", 1, False)
+        client = self.node.client("client")
+        yield client.connect(False, properties=KEPT)
+        yield client.subscribe("#", "secret/#", "+", qos=1)
+        yield client.expect_nothing()
+
+    @inlineCallbacks
+    def test_will_not_allowed(self) -> Steps:
+        """A will to a forbidden topic is refused at CONNECT: 0x87. H15"""
+        for topic in ("forbidden", "$SYS/x"):
+            client = self.node.client("client")
+            connack = yield client.connect(will=WillMessage(topic, b""))
+            self.assertEqual(0x87, connack.reason)
 
 
 class LimitTests(NodeTestCase):

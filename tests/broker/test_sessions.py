@@ -200,11 +200,12 @@ class TakeoverTests(NodeTestCase):
     def test_not_by_somebody_else(self) -> Steps:
         """A session belongs to the user that made it: another one is refused with 0x87, with a
         clean start as well. H20"""
-        owner = yield self.node.connected("a", user_name="anna", password=b"", properties=KEPT)
+        owner = self.node.client("a", certificate_name="anna")
+        yield owner.connect(properties=KEPT)
         yield owner.subscribe("a", qos=1)
         for clean in (False, True):
-            thief = self.node.client("a")
-            connack = yield thief.connect(clean, user_name="otto", password=b"")
+            thief = self.node.client("a", certificate_name="otto")
+            connack = yield thief.connect(clean)
             self.assertEqual(0x87, connack.reason)
             yield thief.expect_closed()
         yield owner.expect_nothing()
