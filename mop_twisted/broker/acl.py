@@ -1,185 +1,305 @@
-"""Access control: mosquitto's C{acl_file}, and the rules that hold without one.
+"""Access lists: what a client may publish and receive, in the format of mosquitto's C{acl_file}.
 
-Lines are C{topic [read|write|readwrite|deny] FILTER} (before any C{user} line: for anonymous
-clients), C{user NAME}, and C{pattern …} of the same form for all clients, in which C{%c} is
-the client identifier and C{%u} the user name. A C{#} in column 1 begins a comment. Deny is first,
-and what nothing allows is denied: an empty file denies everything (H24).
+A line is C{topic}, C{pattern} or C{user}; C{topic} and C{pattern} take C{read}, C{write},
+C{readwrite} (when nothing is said) or C{deny}, and a topic filter. Lines before the first C{user}
+are for anonymous clients, lines after it for that user, C{pattern} lines for everybody. What no
+line allows is forbidden, so that an empty file forbids everything; any C{deny} that matches wins.
+Topics that begin with C{$} nobody publishes to, but for the state of mosquitto's bridges.
 
-This is the one function that is asked on every way to a subscriber. It knows no session.
+This module knows topics and identities. It does not know how an identity was proved.
+
+Design 3.8; the hostile cases H14, H17, H24 and H27.
 """
 
 from __future__ import annotations
 
-from typing import Final, final
+from collections.abc import Iterable
+from typing import Final, NamedTuple, final
 
 from zope.interface import implementer
 
 from ..errors import ConfigError, TopicFilterInvalid
 from ..interfaces import IAuthorizer
 from ..model import Identity
-from ..topics import check_topic_filter, covers, is_system, matches, overlaps
+from ..topics import (
+    check_topic_filter,
+    covers,
+    has_control_characters,
+    is_system,
+    is_wildcard,
+    matches,
+    overlaps,
+)
+
+BRIDGE_STATE: Final = "$SYS/broker/connection/+/state"
+"""Where mosquitto's bridges say whether they are up."""
 
 READ: Final = 1
 WRITE: Final = 2
 DENY: Final = 4
+
 _ACCESS: Final = {"read": READ, "write": WRITE, "readwrite": READ | WRITE, "deny": DENY}
-_BRIDGE_STATE: Final = "$SYS/broker/connection/+/state"
-"""The one topic below $SYS that bridges of mosquitto write."""
+
+_LEVELS: Final = 65536
+"""No limit of its own: what clients may use is limited elsewhere."""
+
+_REMEMBERED: Final = 10_000
+"""Identities whose substituted patterns are remembered."""
+
+
+class _Pattern(NamedTuple):
+    access: int
+    levels: tuple[str, ...]
 
 
 @final
-class Rule:
-    """One line."""
+class Rules:
+    """Filters by what they allow. Those without wildcards are looked up, the others tried."""
 
-    __slots__ = ("access", "topic_filter")
+    __slots__ = ("_exact", "_wild")
 
-    def __init__(self, access: int, topic_filter: str) -> None:
-        self.access = access
-        self.topic_filter = topic_filter
+    def __init__(self) -> None:
+        self._exact: dict[str, int] = {}
+        self._wild: dict[str, int] = {}
+
+    def add(self, access: int, topic_filter: str) -> None:
+        """Another line; lines for one filter add up."""
+        rules = self._wild if is_wildcard(topic_filter) else self._exact
+        rules[topic_filter] = rules.get(topic_filter, 0) | access
+
+    def access(self, topic: str) -> int:
+        """All that the lines say of a topic name, C{DENY} among it."""
+        found = self._exact.get(topic, 0)
+        for topic_filter, access in self._wild.items():
+            if access & ~found and matches(topic_filter, topic):
+                found |= access
+        return found
+
+    def denied(self) -> Iterable[str]:
+        """Filters of C{deny} lines."""
+        for rules in (self._exact, self._wild):
+            for topic_filter, access in rules.items():
+                if access & DENY:
+                    yield topic_filter
+
+    def readable(self, topic_filter: str) -> Iterable[str]:
+        """Filters of C{read} lines that have a topic in common with C{topic_filter}."""
+        for rules in (self._exact, self._wild):
+            for rule, access in rules.items():
+                if access & READ and overlaps(topic_filter, rule):
+                    yield rule
 
 
-def system_write(topic: str) -> bool:
-    """Whether clients may ever publish to this C{$} topic. H27"""
-    return matches(_BRIDGE_STATE, topic)
+_NONE: Final = Rules()
 
 
 @final
 @implementer(IAuthorizer)
 class Everything:
-    """No ACL: every client may do everything, but for what is the server's own."""
+    """Without an access list: all may do all, but nobody publishes to C{$} topics."""
 
-    version = 0
     open = True
 
+    def __init__(self, version: int = 1) -> None:
+        self.version = version
+
     def may_publish(self, identity: Identity, topic: str) -> bool:
-        """@see: L{IAuthorizer.may_publish}"""
-        return not is_system(topic) or system_write(topic)
+        """H27: what C{$SYS} says must be the broker's own."""
+        return not is_system(topic)
 
     def may_subscribe(self, identity: Identity, topic_filter: str) -> bool:
-        """@see: L{IAuthorizer.may_subscribe}"""
+        """Yes."""
         return True
 
     def may_receive(self, identity: Identity, topic: str) -> bool:
-        """@see: L{IAuthorizer.may_receive}"""
+        """Yes."""
         return True
 
 
 @final
 @implementer(IAuthorizer)
 class AccessList:
-    """An ACL file, read once.
+    """What an access list says."""
 
-    @raise ConfigError: (when made) it cannot be read, or a line is wrong.
-    """
-
-    version = 0
     open = False
+
+    def __init__(self, version: int = 1) -> None:
+        self.version = version
+        self.warnings: list[str] = []
+        """Lines that are right but cannot be meant."""
+        self._anonymous = Rules()
+        self._users: dict[str, Rules] = {}
+        self._patterns: list[_Pattern] = []
+        self._substituted: dict[tuple[str, str | None], Rules] = {}
+
+    # Reading
 
     @classmethod
     def read(cls, path: str) -> AccessList:
         """Parse a file.
 
-        @raise ConfigError: it cannot be read, or a line is wrong.
+        @raise ConfigError: it cannot be read, or a line of it is wrong: C{FILE:LINE}.
         """
-        return cls(path)
-
-    def __init__(self, path: str) -> None:
-        self.warnings: list[str] = []
-        self._anonymous: list[Rule] = []
-        self._users: dict[str, list[Rule]] = {}
-        self._patterns: list[Rule] = []
         try:
-            with open(path, encoding="utf-8") as file:
-                lines = file.read().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(path, f"cannot be read: {error}") from None
-        rules = self._anonymous
-        for number, line in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            if not line.strip() or line.startswith("#"):
-                continue
-            word, _, rest = line.strip().partition(" ")
-            rest = rest.strip()
-            if word == "user" and rest:
-                rules = self._users.setdefault(rest, [])
-            elif word == "topic" and rest:
-                rules.append(_rule(where, rest))
-            elif word == "pattern" and rest:
-                self._patterns.append(_rule(where, rest))
-            else:
-                raise ConfigError(where, "a line begins with topic, user or pattern")
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise ConfigError(path, f"cannot be read: {error.strerror}") from None
+        return cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> AccessList:
+        """Parse what a file called C{where} holds.
+
+        @raise ConfigError: a line is wrong. Nothing is skipped: a line that is not understood
+            might have been a C{deny}.
+        """
+        access_list = cls()
+        rules = access_list._anonymous
+        for number, raw in enumerate(content.split(b"\n"), 1):
+            try:
+                line = raw.decode().rstrip(" \t\r\v\f")
+                if line and not line.startswith("#"):
+                    rules = access_list._line(line.lstrip(" "), rules, f"{where}:{number}")
+            except UnicodeDecodeError:
+                raise ConfigError(f"{where}:{number}", "not UTF-8") from None
+            except ValueError as error:
+                raise ConfigError(f"{where}:{number}", str(error)) from None
+        return access_list
+
+    def _line(self, line: str, rules: Rules, where: str) -> Rules:
+        """Take one line; returns the rules that the next C{topic} line belongs to."""
+        keyword, _, rest = line.partition(" ")
+        rest = rest.lstrip(" ")
+        if has_control_characters(line):
+            raise ValueError("has control characters (words are separated by spaces, not tabs)")
+        if keyword == "user":
+            if not rest:
+                raise ValueError("the user name is missing")
+            return self._users.setdefault(rest, Rules())
+        if keyword not in ("topic", "pattern"):
+            raise ValueError(f"begins with {keyword!r}, not with topic, pattern, user or #")
+        access, topic_filter = _rule(rest)
+        if keyword == "topic":
+            rules.add(access, topic_filter)
+            return rules
+        levels = tuple(topic_filter.split("/"))
+        for level in levels:
+            if level not in ("%c", "%u") and ("%c" in level or "%u" in level):
+                raise ValueError(f"%c and %u must be a whole level, not a part as in {level!r}")
+        if "%c" not in levels and "%u" not in levels:
+            self.warnings.append(
+                f"{where}: a pattern without %c and %u is a topic line for everybody"
+            )
+        self._patterns.append(_Pattern(access, levels))
+        return rules
+
+    # Asking
 
     def may_publish(self, identity: Identity, topic: str) -> bool:
-        """@see: L{IAuthorizer.may_publish}"""
-        if is_system(topic) and not system_write(topic):
-            return False
-        return self._allows(identity, WRITE, topic)
+        """Whether a C{write} line allows it and no C{deny} line matches."""
+        if is_system(topic) and not matches(BRIDGE_STATE, topic):
+            return False  # H27
+        return self._access(identity, topic) & (WRITE | DENY) == WRITE
 
     def may_receive(self, identity: Identity, topic: str) -> bool:
-        """@see: L{IAuthorizer.may_receive}"""
-        return self._allows(identity, READ, topic)
+        """Whether a C{read} line allows it and no C{deny} line matches."""
+        return self._access(identity, topic) & (READ | DENY) == READ
 
     def may_subscribe(self, identity: Identity, topic_filter: str) -> bool:
-        """@see: L{IAuthorizer.may_subscribe}
+        """Whether a topic that the filter matches may be received: a C{read} line has one in
+        common with it, no C{deny} line has them all."""
+        if not is_wildcard(topic_filter):
+            return self.may_receive(identity, topic_filter)
+        both = self._both(identity)
+        denied = [rule for rules in both for rule in rules.denied()]
+        if any(covers(rule, topic_filter) for rule in denied):
+            return False
+        return any(
+            not any(covers(rule, readable) for rule in denied)
+            for rules in both
+            for readable in rules.readable(topic_filter)
+        )
 
-        Each topic is asked for again when a message comes, so that a filter wider than what is
-        allowed gets what is."""
-        allowed = False
-        for rule in self._of(identity):
-            if rule.access == DENY:
-                if covers(rule.topic_filter, topic_filter):
-                    return False
-            elif rule.access & READ and overlaps(rule.topic_filter, topic_filter):
-                allowed = True
-        return allowed
+    def _access(self, identity: Identity, topic: str) -> int:
+        own, patterns = self._both(identity)
+        return own.access(topic) | patterns.access(topic)
 
-    def _allows(self, identity: Identity, access: int, topic: str) -> bool:
-        allowed = False
-        for rule in self._of(identity):
-            if (rule.access == DENY or rule.access & access) and matches(rule.topic_filter, topic):
-                if rule.access == DENY:
-                    return False
-                allowed = True
-        return allowed
-
-    def _of(self, identity: Identity) -> list[Rule]:
-        """The rules for one client, patterns filled in."""
-        user = identity.user_name
-        rules = self._anonymous if user is None else self._users.get(user, [])
+    def _both(self, identity: Identity) -> tuple[Rules, Rules]:
+        name = identity.user_name
+        own = self._anonymous if name is None else self._users.get(name, _NONE)
         if not self._patterns:
-            return rules
-        filled = list(rules)
+            return own, _NONE
+        key = (identity.client_id, name)
+        patterns = self._substituted.get(key)
+        if patterns is None:
+            if len(self._substituted) >= _REMEMBERED:
+                self._substituted.clear()
+            patterns = self._substituted[key] = self._substitute(identity)
+        return own, patterns
+
+    def _substitute(self, identity: Identity) -> Rules:
+        rules = Rules()
         for pattern in self._patterns:
-            topic_filter = _fill(pattern.topic_filter, identity.client_id, user)
+            topic_filter = _substituted(pattern, identity)
             if topic_filter is not None:
-                filled.append(Rule(pattern.access, topic_filter))
-        return filled
+                rules.add(pattern.access, topic_filter)
+        return rules
 
 
-def _rule(where: str, text: str) -> Rule:
-    word, space, rest = text.partition(" ")
-    access = _ACCESS.get(word) if space else None
-    topic_filter = text if access is None else rest.strip()
-    if access is None and space:
-        raise ConfigError(where, f"{word!r} is none of read, write, readwrite, deny")
+def _rule(rest: str) -> tuple[int, str]:
+    """Access and topic filter of what follows C{topic} or C{pattern}.
+
+    As in mosquitto: the type may be left out, and then the filter cannot have a space. A type
+    alone mosquitto takes for a topic of that name; here it is refused, because C{topic deny}
+    would allow something.
+    """
+    word, space, topic_filter = rest.partition(" ")
+    topic_filter = topic_filter.lstrip(" ")
+    if not space:
+        if not word or word in _ACCESS:
+            raise ValueError("the topic is missing")
+        access, topic_filter = READ | WRITE, word
+    elif word in _ACCESS:
+        access = _ACCESS[word]
+    else:
+        raise ValueError(
+            f"access is {word!r}, not read, write, readwrite or deny "
+            "(which a topic with spaces needs before it)"
+        )
+    if topic_filter.startswith("$share/"):
+        # H17: subscriptions are judged by the filter behind it, so that this would never match.
+        raise ValueError("rules are for topics: leave out $share and the share name")
     try:
-        check_topic_filter(topic_filter, 1000)
+        check_topic_filter(topic_filter, _LEVELS)
     except TopicFilterInvalid as error:
-        raise ConfigError(where, str(error)) from None
-    return Rule(access or READ | WRITE, topic_filter)
+        raise ValueError(str(error)) from None
+    return access, topic_filter
 
 
-def _fill(pattern: str, client_id: str, user_name: str | None) -> str | None:
-    """A pattern for one client; C{None} when it says nothing of it. A name with a wildcard or a
-    level separator never goes into a filter (H14)."""
-    filled = []
-    for level in pattern.split("/"):
-        name: str | None = level
-        if level == "%c":
-            name = client_id
-        elif level == "%u":
-            name = user_name
-        if name is None or (name is not level and (not name or set(name) & set("+#/"))):
+def _substituted(pattern: _Pattern, identity: Identity) -> str | None:
+    """A pattern with the identity's names in it; C{None} when it says nothing of this client.
+
+    A name with a wildcard or a separator in it would reach beyond its level, and one that
+    begins with C{$} at the first level into the broker's own topics: such a name is never
+    allowed anything by a pattern (H14, CVE-2017-7650). To forbid it all the same, what it is
+    forbidden is everything from that level on.
+    """
+    levels: list[str] = []
+    for place, level in enumerate(pattern.levels):
+        if level not in ("%c", "%u"):
+            levels.append(level)
+            continue
+        name = identity.client_id if level == "%c" else identity.user_name
+        if not name:
             return None
-        filled.append(name)
-    return "/".join(filled)
+        if "+" in name or "#" in name or "/" in name:
+            if pattern.access != DENY:
+                return None
+            if place == 0 and is_system(name):
+                return name.split("/")[0] + "/#"  # which "#" would not match
+            return "/".join([*levels, "#"])
+        if place == 0 and is_system(name) and pattern.access != DENY:
+            return None
+        levels.append(name)
+    return "/".join(levels)
