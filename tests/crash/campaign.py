@@ -18,6 +18,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,7 +48,8 @@ class Campaign:
     """One run.
 
     A round lasts until C{messages} have been acknowledged in it, and then a random while that is
-    no longer than C{longest} seconds; without C{messages} the while is all.
+    no longer than C{longest} seconds; without C{messages} the while is all. C{ending} is the
+    signal that ends it: after SIGTERM, a drain, QoS 1 comes again with DUP alone.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Campaign:
         messages: int = 0,
         longest: float = 1.0,
         largest: int = 200,
+        ending: signal.Signals = signal.SIGKILL,
         progress: Callable[[Campaign], None] = lambda campaign: None,
     ) -> None:
         self.seed = seed
@@ -66,8 +69,8 @@ class Campaign:
         self.kills = 0
         self.messages = messages
         self.longest = longest
+        self.ending = ending
         self.complaints: list[str] = []
-        self.repeated = 0
         self.began = time.monotonic()
         self.gateway = Gateway(folder)
         self._progress = progress
@@ -143,9 +146,10 @@ class Campaign:
         try:
             self.gateway.start()
             self._set_up()
-            for self.round in range(1, self.rounds + 1):
+            while self.round < self.rounds:
+                self.round += 1
                 self._load()
-                self._kill()
+                self._end()
                 self._restart()
                 if len(self.complaints) >= ENOUGH:
                     return self.complaints
@@ -160,7 +164,9 @@ class Campaign:
                 client.drop()
             self._loop.close()
         if "Traceback" in self.gateway.logged():
-            self.complain(f"the gateway logged: {self.gateway.errors()}")
+            logged = self.gateway.logged()
+            at = logged.index("Traceback")
+            self.complain(f"the gateway logged: {logged[max(at - 500, 0) : at + 4000]}")
         return self.complaints
 
     def _all(self) -> list[Client]:
@@ -184,9 +190,7 @@ class Campaign:
         for name, persistent in ((f"w{self.round}", False), ("again", True)):
             payload = f"{name} {self.round}".encode()
             will = WillMessage(f"will/{name}", payload, 2)
-            watcher = Watcher(
-                self._loop, name, 5, self.complain, will, persistent=persistent
-            )
+            watcher = Watcher(self._loop, name, 5, self.complain, will, persistent=persistent)
             watcher._known = None
             watcher.connect(port)
             self._watchers.append(watcher)
@@ -194,6 +198,7 @@ class Campaign:
     # One round
 
     def _load(self) -> None:
+        """Load, with what happens to connections in life."""
         target = self.acknowledged + self.messages
         self._wait(lambda: self.acknowledged >= target, "acknowledgements", self._disturb)
         end = time.monotonic() + self._random.random() * self.longest
@@ -253,23 +258,29 @@ class Campaign:
         else:
             client.connect(self.gateway.port, take_over=self._random.random() < 0.5)
 
-    def _kill(self) -> None:
+    def _end(self) -> None:
         for watcher in self._watchers:
             if watcher.open:
                 assert watcher.will is not None
                 self._due[watcher.will.payload] = watcher.established
-        self.gateway.kill()
-        self.kills += 1
-        # What it said before it died was said.
+        process = self.gateway.program.process
+        process.send_signal(self.ending)
         end = time.monotonic() + PATIENCE
-        while any(c.open for c in self._all()) and time.monotonic() < end:
+        # What it said before it died was said.
+        while any(c.open for c in self._all()) or process.poll() is None:
             self._loop.turn(0.1)
+            if time.monotonic() > end:
+                raise AssertionError(f"still there after {self.ending!r}: {self._state()}")
+        if self.gateway.end() != -self.ending:
+            raise AssertionError(f"ended otherwise: {self.gateway.logged()[-4000:]}")
         self._watchers = []
-        for subscriber in self.subscribers:
-            subscriber.restarted()
+        self.kills += 1
+        if self.ending == signal.SIGKILL:
+            for subscriber in self.subscribers:
+                subscriber.restarted()
 
     def _restart(self) -> None:
-        while self._random.random() < 0.15:
+        while self.ending == signal.SIGKILL and self._random.random() < 0.15:
             # Killed once more while it comes back.
             self.gateway.launch()
             time.sleep(self._random.random() * 0.8)
@@ -301,9 +312,11 @@ class Campaign:
         for name, publisher in self.publishers.items():
             publisher.fill(last[name])
         self._wait(
-            lambda: self._all_delivered()
-            and all(p.idle for p in self.publishers.values())
-            and not any(s.owes for s in self.subscribers),
+            lambda: (
+                self._all_delivered()
+                and all(p.idle for p in self.publishers.values())
+                and not any(s.owes for s in self.subscribers)
+            ),
             "the last messages",
             publish=False,
         )

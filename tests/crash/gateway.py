@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import mop_twisted
-
-PATIENCE = 60.0
-"""Seconds after which a child hangs."""
-
-_PROGRAM = """\
-import sys
-import mop_twisted
-print("code", mop_twisted.__file__, file=sys.stderr, flush=True)
-from twisted.scripts.twistd import run
-run()
-"""
+from tests.process import Program
 
 
 class Gateway:
@@ -36,95 +19,60 @@ class Gateway:
         self.port = 0
         self.lives = 0
         self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors = b""
+        self._program: Program | None = None
+        self._logged: list[str] = []
         os.makedirs(folder, exist_ok=True)
+
+    @property
+    def program(self) -> Program:
+        """The latest process."""
+        assert self._program is not None
+        return self._program
 
     @property
     def running(self) -> bool:
         """Whether the process lives."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        assert self._process is not None
-        return self._process.pid
+        return self._program is not None and self._program.process.poll() is None
 
     def launch(self, **environment: str) -> None:
         """Start the process and wait for nothing."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOP_")}
-        checkout = str(Path(mop_twisted.__file__).resolve().parents[1])
-        path = os.pathsep.join(filter(None, [checkout, inherited.get("PYTHONPATH", "")]))
-        inherited.update(environment, PYTHONPATH=path, XDG_STATE_HOME=self.folder)
         self.lives += 1
-        self._errors = b""
-        with open(os.path.join(self.folder, "gateway.log"), "ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-c", _PROGRAM, "-n", "--pidfile=", "mop", "--admin", "off",
-                    "-l", f"tcp:127.0.0.1:{self.port}",
-                    "-d", os.path.join(self.folder, "log"), *self._options,
-                ],
-                cwd=self.folder,
-                env=inherited,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.PIPE,
-            )  # fmt: skip
+        self._program = Program(
+            self.folder, "-n", "--pidfile=", "mop", "--admin", "off",
+            "-l", f"tcp:127.0.0.1:{self.port}", "-d", os.path.join(self.folder, "log"),
+            *self._options, **environment,
+        )  # fmt: skip
+
+    def wait_ready(self) -> None:
+        """Wait until it lets clients in."""
+        self.port = int(self.program.ready()["tcp"].rpartition(":")[2])
 
     def start(self, **environment: str) -> None:
         """Start it and wait until it is ready."""
         self.launch(**environment)
-        if not self.wait_ready():
-            raise AssertionError(f"ended with {self.wait()} before it was ready: {self.errors()}")
-
-    def wait_ready(self) -> bool:
-        """Wait for the ready line; False: the process ended before."""
-        assert self._process is not None and self._process.stderr is not None
-        stream = self._process.stderr
-        end = time.monotonic() + PATIENCE
-        with selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
-            while b"\nready " not in self._errors or not self._errors.endswith(b"\n"):
-                if not selector.select(max(0.0, end - time.monotonic())):
-                    raise AssertionError(f"not ready after {PATIENCE} s: {self.errors()}")
-                piece = os.read(stream.fileno(), 65536)
-                if not piece:
-                    return False
-                self._errors += piece
-        lines = self._errors.decode().splitlines()
-        code = next(line for line in lines if line.startswith("code ")).partition(" ")[2]
-        if not os.path.samefile(code, mop_twisted.__file__):
-            raise AssertionError(f"the gateway runs {code}, not {mop_twisted.__file__}")
-        ready = next(line for line in lines if line.startswith("ready ")).split()
-        self.port = int(ready[1].rpartition(":")[2])
-        return True
+        self.wait_ready()
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
-        if self._process is not None:
-            self._process.kill()
-            self.wait()
+        """SIGKILL, and wait for the end. Nothing, if there is no process."""
+        if self._program is not None:
+            self._program.process.kill()
+            self.end()
 
-    def signal(self, number: signal.Signals) -> None:
-        """Any other signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
+    def terminate(self) -> int:
+        """SIGTERM, and wait for the end; the exit status."""
+        self.program.process.send_signal(signal.SIGTERM)
+        return self.end()
 
-    def wait(self) -> int:
-        """The exit status; negative for a signal."""
-        assert self._process is not None
-        with contextlib.suppress(ValueError):
-            _, errors = self._process.communicate(timeout=PATIENCE)
-            self._errors += errors or b""
-        return self._process.returncode
-
-    def errors(self) -> str:
-        """Its standard error, and the end of its log."""
-        return self._errors.decode(errors="replace") + self.logged()[-4000:]
+    def end(self) -> int:
+        """Wait for an end that is certain to come; the exit status, negative for a signal."""
+        program = self.program
+        status = program.wait()
+        # What a life had to say is small, unless something is wrong.
+        self._logged.append(program.errors.decode(errors="replace") + program.logged())
+        program.close()
+        self._program = None
+        return status
 
     def logged(self) -> str:
-        """The log of all its lives."""
-        path = Path(self.folder, "gateway.log")
-        return path.read_text(errors="replace") if path.exists() else ""
+        """What all its lives have logged."""
+        return "\n".join(self._logged) + (self._program.logged() if self._program else "")

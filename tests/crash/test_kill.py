@@ -59,7 +59,9 @@ class WillTests(TestCase):
         watching = yield node.connected("watching", properties={SESSION_EXPIRY_INTERVAL: 60})
         yield watching.subscribe("will", qos=1)
         yield node.connected(
-            "willing", will=WillMessage("will", b"gone", 1), properties={SESSION_EXPIRY_INTERVAL: 60}
+            "willing",
+            will=WillMessage("will", b"gone", 1),
+            properties={SESSION_EXPIRY_INTERVAL: 60},
         )
         # As a kill leaves it: nobody has been told anything.
         yield node.log.stop()
