@@ -1,0 +1,1 @@
+"""Other people's MQTT clients, unmodified, against the real gateway over real sockets."""
