@@ -12,7 +12,6 @@ import sys
 import time
 from base64 import b64decode
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 from zlib import decompress
 
@@ -21,9 +20,9 @@ import msgspec
 from .histogram import Histogram
 from .load import Load, Share, shares
 from .sequence import surplus
+from .system import child_environment
 from .usage import Usage, usage
 
-PACKAGE_PARENT: Final = str(Path(__file__).resolve().parents[3])
 _AFTER: Final = 0.1
 """How long surplus duplicates are waited for."""
 
@@ -40,9 +39,6 @@ class Fleet:
     """The workers of one run. Use it as a context manager: they do not outlive it."""
 
     def __init__(self, parts: Sequence[Share]) -> None:
-        environment = dict(os.environ)
-        path = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = PACKAGE_PARENT + (os.pathsep + path if path else "")
         self._workers: list[subprocess.Popen[bytes]] = []
         self._selector = selectors.DefaultSelector()
         self._partial: dict[int, bytes] = {}
@@ -52,7 +48,7 @@ class Fleet:
                 [sys.executable, "-m", "mop_twisted.ops.bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=environment,
+                env=child_environment(),
             )
             self._workers.append(worker)
             assert worker.stdout is not None

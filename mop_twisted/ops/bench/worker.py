@@ -29,10 +29,10 @@ import msgspec
 from .client import Client
 from .connections import Connections, Make
 from .histogram import Histogram
-from .limits import raise_open_files
 from .link import LinkLost
 from .load import Share
 from .roles import Publisher, Subscriber
+from .system import raise_open_files
 
 _REPORT_EVERY: Final = 100_000_000
 _BURST: Final = 8
