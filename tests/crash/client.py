@@ -484,6 +484,11 @@ class Subscriber(Client):
         self._owed = []
 
     @property
+    def holds(self) -> bool:
+        """Whether an exchange at QoS 2 waits for its PUBREL."""
+        return bool(self._held)
+
+    @property
     def owes(self) -> bool:
         """Whether something waits to be acknowledged."""
         return bool(self._owed)

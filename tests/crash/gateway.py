@@ -34,6 +34,11 @@ class Gateway:
         """Whether the process lives."""
         return self._program is not None and self._program.process.poll() is None
 
+    @property
+    def unread(self) -> bool:
+        """Whether there is a process, alive or dead, whose end nobody has looked at."""
+        return self._program is not None
+
     def launch(self, **environment: str) -> None:
         """Start the process and wait for nothing."""
         self.lives += 1
