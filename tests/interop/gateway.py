@@ -98,15 +98,19 @@ class Gateway:
         self._folder = tempfile.TemporaryDirectory(prefix="mop-interop-")
         folder = Path(self._folder.name)
         self.files = make_files(folder)
-        arguments = ["-n", "--pidfile=", "mop", "--admin", "off"]
-        arguments += ["--certificate", self.files.certificate, "--key", self.files.key]
-        for kind in kinds:
-            arguments += ["-l", f"{kind}:{HOST}:0"]
+        self._options = ["--certificate", self.files.certificate, "--key", self.files.key]
         if client_certificates:
-            arguments += ["--client-ca", self.files.authority]
+            self._options += ["--client-ca", self.files.authority]
         if acl:
             folder.joinpath("acl").write_text(acl)
-            arguments += ["--acl", str(folder / "acl")]
+            self._options += ["--acl", str(folder / "acl")]
+        self.ports = dict.fromkeys(kinds, 0)
+        self._start()
+
+    def _start(self) -> None:
+        arguments = ["-n", "--pidfile=", "mop", "--admin", "off", *self._options]
+        for kind, port in self.ports.items():
+            arguments += ["-l", f"{kind}:{HOST}:{port}"]
         # $SYS soon enough for a test.
         self._program = Program(self._folder.name, *arguments, MOP_SYS_INTERVAL="200ms")
         try:
@@ -114,11 +118,20 @@ class Gateway:
         except BaseException:
             self._program.close()
             raise
-        self.ports = {kind: int(places[kind].rpartition(":")[2]) for kind in kinds}
+        for kind in self.ports:
+            self.ports[kind] = int(places[kind].rpartition(":")[2])
 
     def log(self) -> str:
         """What it has logged so far."""
         return self._program.logged()
+
+    def restart(self) -> None:
+        """End it, and start it again on the same ports with the same log.
+
+        @raise AssertionError: as L{stop} does, or it does not get ready.
+        """
+        self._end()
+        self._start()
 
     def stop(self) -> None:
         """End it.
@@ -126,11 +139,16 @@ class Gateway:
         @raise AssertionError: it did not end by SIGTERM, or something raised in it.
         """
         try:
+            self._end()
+        finally:
+            self._folder.cleanup()
+
+    def _end(self) -> None:
+        try:
             self._program.process.terminate()
             status, log = self._program.wait(), self._program.logged()
         finally:
             self._program.close()
-            self._folder.cleanup()
         if status != -signal.SIGTERM or "Traceback" in log:
             raise AssertionError(f"the gateway ended with status {status}: {log}")
 
