@@ -190,6 +190,11 @@ class Sending:
             return
         session.enqueue(flight)
 
+    def flush(self, connection: Connection) -> None:
+        """Have what it has to say sent at the end of this turn."""
+        if connection.output and not connection.dirty:
+            self._outbox.add(connection)
+
     def pump(self, session: Session) -> None:
         """Send what waits, as far as window and transport allow; fetch more if there is room."""
         connection = session.connection
@@ -226,8 +231,7 @@ class Sending:
         if session.groups is not None and connection.window > 0:
             for group in session.groups:
                 group.pump()
-        if connection.output and not connection.dirty:
-            self._outbox.add(connection)
+        self.flush(connection)
 
     def _fetch(self, session: Session, connection: Connection) -> None:
         session.fetching = True

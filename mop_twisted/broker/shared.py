@@ -236,6 +236,7 @@ class Group:
             session.flights.released[flight.packet_id] = flight
             if connection is not None and connection.established:
                 connection.release_again(flight)
+                self._groups.sending.flush(connection)
         else:
             session.flights.sent[flight.packet_id] = flight
             if connection is not None and connection.established:

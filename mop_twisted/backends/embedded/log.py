@@ -1,418 +1,700 @@
-"""hedge"""
+"""The embedded log: SQLite as IMessageLog and IStateStore.
 
-import os
-import threading
-import time
-import zlib
-from queue import Queue
+One row a message, with the interned set of cursors that it is for; one small record a cursor. What
+nobody keeps passes through without a row. The rooms beside this one: C{writer} makes groups and
+commits them, C{cursor} is a place in the log, C{rows} the form of what is stored, C{schema} the
+file, C{cleaning} what is deleted and when.
 
-import apsw
-import msgspec
-from twisted.internet.defer import Deferred, fail, succeed
-
-from mop_twisted.codec.packets import Publish
-from mop_twisted.errors import *
-from mop_twisted.model import *
-from mop_twisted.topics import matches
-
-enc = msgspec.msgpack.Encoder().encode
-dec = msgspec.msgpack.Decoder().decode
-SCHEMA = """
-create table if not exists message(sequence integer primary key, audience integer, topic text, record blob, crc integer, kept integer);
-create table if not exists audience(id integer primary key, members blob);
-create table if not exists cursor(name text primary key, id integer, position integer, outstanding blob, released blob) without rowid;
-create table if not exists origin(session text, epoch integer, packet_id integer, primary key(session,epoch,packet_id)) without rowid;
-create table if not exists state(kind text, key text, value blob, primary key(kind,key)) without rowid;
-create table if not exists meta(name text primary key, value) without rowid;
+Design 2 and 3; decisions 1 and 2.
 """
 
+from __future__ import annotations
 
-class Retention:
-    def __init__(self, filter, seconds, bytes):
-        self.filter = filter
-        self.seconds = seconds
-        self.bytes = bytes
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, final
+from zlib import crc32
 
+import apsw
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
 
-class Cursor:
-    def __init__(self, log, name, id, position, outstanding, released, existed):
-        self.log = log
-        self.name = name
-        self.id = id
-        self.position = position
-        self.existed = existed
-        self.outstanding = dict.fromkeys(outstanding)
-        self.released = set(released)
-        self.owed = list(outstanding)
-        self.following = False
-        self.backlog_messages = 0
-        self.backlog_bytes = 0
+from ...errors import BackendError, StoreCorrupt, StoreUnavailable
+from ...failpoints import reach
+from ...interfaces import Completed, IMessageLog, IStateStore
+from ...limits import Limits
+from ...model import Audience, Change, Entry, History, Origin
+from ...topics import matches
+from .cleaning import Cleaning
+from .cursor import Cursor
+from .rows import (
+    Place,
+    decode_entry,
+    decode_members,
+    decode_place,
+    encode_entry,
+    encode_members,
+    encode_place,
+    size_of,
+)
+from .schema import connect, connect_reader, rows
+from .writer import Job, Writer, backend_error
 
-    def fetch(self, limit, limit_bytes):
-        entries = []
-        log = self.log
-        while self.owed and len(entries) < limit:
-            s = self.owed.pop(0)
-            if s not in self.outstanding:
-                continue
-            e = log.read_one(s)
-            if e is None:
-                self.outstanding.pop(s, None)
-                continue
-            e.released = s in self.released
-            e.redelivered = not e.released
-            entries.append(e)
-        live = False
-        if not self.owed and len(entries) < limit:
-            more, done = log.read_after(self, self.position, limit - len(entries))
-            for e in more:
-                self.outstanding[e.sequence] = None
-            entries += more
-            if more:
-                self.position = more[-1].sequence
-            if done:
-                self.position = log.fed
-                live = True
-                self.following = True
-        log.dirty.add(self)
-        return succeed(Fetched(entries, live))
+FILE: Final = "log.sqlite"
+LOCK: Final = "lock"
+SAVE_SECONDS: Final = 1.0
+"""How far behind the saved place of a cursor may be."""
+SCANNED: Final = 20_000
+"""Sequences that one turn of a fetch looks at: others' messages between them cost it little, but
+not nothing."""
+LOADED: Final = 2000
+"""Records of the state store that are read in one turn."""
+DOUBTED: Final = 1024
+"""After a crash so many messages of a cursor that was following are taken for sent."""
+EASED: Final = 0.5
+"""Publishers are read again when the queue is below this share of its mark."""
 
-    def take(self, entry):
-        self.outstanding[entry.sequence] = None
-        self.log.dirty.add(self)
-        self.position = entry.sequence
-        return entry.sequence
-
-    def pause(self, before):
-        if before is not None:
-            for s in [s for s in self.outstanding if s >= before.sequence]:
-                del self.outstanding[s]
-            self.position = before.sequence - 1
-        elif self.following:
-            self.position = self.log.fed
-        self.following = False
-
-    def rewind(self):
-        self.owed = list(self.outstanding)
-        self.following = False
-
-    def acknowledge(self, entries):
-        for e in entries:
-            self.outstanding.pop(e.sequence, None)
-            self.released.discard(e.sequence)
-            self.backlog_messages -= 1
-            self.backlog_bytes -= e.size
-        self.log.dirty.add(self)
-
-    def release(self, entries, completed):
-        for e in entries:
-            self.released.add(e.sequence)
-        self.log.dirty.add(self)
-        self.log.enqueue(("nop", None), completed)
-
-    def save(self, completed):
-        self.log.dirty.add(self)
-        self.log.enqueue(("nop", None), completed)
-
-    def close(self):
-        pass
+_INSERT: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT: Final = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)"
+_DELETE: Final = "DELETE FROM state WHERE kind = ? AND key = ?"
+_SAVE: Final = "INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)"
+_ORIGIN: Final = "INSERT OR IGNORE INTO origin VALUES (?, ?, ?)"
+_FORGET: Final = "DELETE FROM origin WHERE session = ? AND epoch = ? AND packet_id = ?"
+_HIGH: Final = "INSERT OR REPLACE INTO meta VALUES ('high', ?)"
+_BEHIND: Final = (
+    "SELECT sequence, topic, record, crc FROM message WHERE sequence > ? AND sequence <= ? "
+    "AND audience IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
+)
+_THESE: Final = (
+    "SELECT sequence, topic, record, crc FROM message WHERE sequence IN "
+    "(SELECT value FROM json_each(?)) ORDER BY sequence"
+)
+_HISTORY: Final = (
+    "SELECT sequence, topic, record, crc FROM message WHERE kept > 0 AND sequence > ? "
+    "AND sequence <= ? ORDER BY sequence LIMIT ?"
+)
+_AGE: Final = re.compile(r"-(\d+)(s|m|h|d)")
+_AGE_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+class Retention(NamedTuple):
+    """Keep what matches C{filter} for C{age} seconds, and up to C{bytes} of it; C{None} is no
+    such bound."""
+
+    filter: str
+    age: float | None = None
+    bytes: int | None = None
+
+
+@final
+@implementer(IMessageLog, IStateStore)
 class EmbeddedLog:
-    healthy = True
-    congested = False
+    """A log and a state store in one folder, for one process.
 
-    def __init__(self, folder, reactor, limits, retention=(), wall=time.time, monotonic=None):
+    C{wall} is the wall clock, for what is stored; C{monotonic} is everybody's clock. C{vfs} names
+    a SQLite VFS, for tests that cut the power.
+    """
+
+    logger = Logger()
+
+    def __init__(
+        self,
+        folder: str,
+        reactor: Any,
+        limits: Limits,
+        retention: Sequence[Any] = (),
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] | None = None,
+        vfs: str | None = None,
+    ) -> None:
         self.folder = folder
-        self.reactor = reactor
-        self.retention = retention
-        self.wall = wall
-        self.mono = monotonic or reactor.seconds
-        self.cursors = {}
-        self.dirty = set()
-        self.queue = []
-        self.busy = False
-        self.seq = 0
+        self.path = os.path.join(folder, FILE)
+        self._reactor = reactor
+        self._limits = limits
+        self._retention = [Retention(rule.filter, rule.age, rule.bytes) for rule in retention]
+        self._wall = wall
+        self._monotonic = monotonic or reactor.seconds
+        self.vfs = vfs
+        self._lock: int | None = None
+        self.reader: apsw.Connection | None = None
+        self._feed: Callable[[Sequence[Entry]], None] = lambda entries: None
+        self._eased: Callable[[], None] = lambda: None
+        self._sequence = 0
         self.fed = 0
-        self.audiences = {}
-        self.aud_members = {}
-        self.pending_feed = []
-        self.stopped = None
-        self.origin_set = set()
+        """The last sequence that was fed."""
+        self.cursors: dict[str, Cursor] = {}
+        self._next_cursor = 1
+        self.members: dict[int, tuple[int, ...]] = {}
+        """Audience → ids of its cursors."""
+        self._audience_ids: dict[tuple[int, ...], int] = {}
+        self._next_audience = 1
+        self._by_id: dict[int, Cursor] = {}
+        self._origins: dict[tuple[str, int], set[int]] = {}
+        self._marked: dict[Cursor, None] = {}
+        self._save_at = 0.0
+        self._timer: Any = None
+        self._kept_by: dict[str, int] = {}
+        self.queue_bytes = 0
+        self.congested = False
+        self.corrupt_records = 0
+        """Messages that could not be read since their CRC was wrong; they stay in the file."""
+        self.writer = Writer(
+            reactor, self._monotonic, self._connect, self._before_commit, self._make_room
+        )
+        self.cleaning = Cleaning(self, self._retention, wall)
 
-    def start(self, feed, eased):
-        self.feed = feed
-        os.makedirs(self.folder, exist_ok=True)
-        p = os.path.join(self.folder, "log.sqlite")
-        self.db = apsw.Connection(p)
-        self.db.execute("pragma auto_vacuum=incremental")
-        self.db.execute("pragma journal_mode=wal")
-        self.db.execute("pragma synchronous=full")
-        self.db.execute("pragma wal_autocheckpoint=0")
-        self.db.execute(SCHEMA)
-        self.rd = apsw.Connection(p)
-        r = self.db.execute("select value from meta where name='high'").fetchall()
-        self.seq = self.fed = r[0][0] if r else 0
-        for n, i, pos, o, rel in self.db.execute(
-            "select name,id,position,outstanding,released from cursor"
-        ):
-            self.cursors[n] = Cursor(self, n, i, pos, dec(o), dec(rel), True)
-        for i, m in self.db.execute("select id,members from audience"):
-            m = tuple(dec(m))
-            self.audiences[m] = i
-            self.aud_members[i] = m
-        self.origin_set = set(self.db.execute("select session,epoch,packet_id from origin"))
-        self.next_cursor = max([c.id for c in self.cursors.values()], default=0) + 1
-        self.jobs = Queue()
-        t = threading.Thread(target=self.run, daemon=True)
-        t.start()
-        self.thread = t
+    # Opening
+
+    @property
+    def healthy(self) -> bool:
+        """@see: L{IMessageLog.healthy}"""
+        return self.writer.failure is None
+
+    @property
+    def failure(self) -> BackendError | None:
+        """Why it is not healthy."""
+        return self.writer.failure
+
+    def _connect(self) -> apsw.Connection:
+        database = connect(self.path, self.vfs)
+        database.set_busy_timeout(5000)
+        self.cleaning.watch(database)
+        for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+            try:
+                os.chmod(os.path.join(self.folder, name), 0o600)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                # A read-only file system says so again when it is written to.
+                pass
+        return database
+
+    def start(
+        self, feed: Callable[[Sequence[Entry]], None], eased: Callable[[], None]
+    ) -> Deferred[None]:
+        """@see: L{IMessageLog.start}"""
+        self._feed = feed
+        self._eased = eased
+        try:
+            self._take_folder()
+            self._load(self.writer.start())
+            self.reader = connect_reader(self.path, self.vfs)
+        except OSError as error:
+            return fail(StoreUnavailable(f"{self.folder}: {error.strerror}"))
+        except apsw.Error as error:
+            return fail(backend_error(error))
+        except BackendError as error:
+            return fail(error)
+        self.cleaning.start(self._reactor)
         return succeed(None)
 
-    def keeps(self, topic):
-        return any(matches(r.filter, topic) for r in self.retention)
+    def _take_folder(self) -> None:
+        """Make the folder ours: 0700, and nobody else's process in it. H32"""
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        if os.stat(self.folder).st_mode & 0o077:
+            os.chmod(self.folder, 0o700)
+        lock = os.open(
+            os.path.join(self.folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise StoreUnavailable(f"{self.folder}: another process has this log open") from None
+        self._lock = lock
+        self._make_room()
 
-    def enqueue(self, job, completed):
-        self.queue.append((job, completed))
-        if not self.busy:
-            self.busy = True
-            self.reactor.callLater(0, self.commit)
+    def _load(self, database: apsw.Connection) -> None:
+        high = rows(database, "SELECT value FROM meta WHERE name = 'high'")
+        last = rows(database, "SELECT max(sequence) FROM message")[0][0]
+        self._sequence = self.fed = max(high[0][0] if high else 0, last or 0)
+        for number, members in rows(database, "SELECT id, members FROM audience"):
+            self._intern(decode_members(members), number)
+        self._next_audience = max(self.members, default=0) + 1
+        for number, name, place in rows(database, "SELECT id, name, place FROM cursor"):
+            stored = decode_place(place)
+            cursor = Cursor(self, name, number, stored, True)
+            if stored.dirty:
+                cursor.doubt(self._doubted(database, stored.position))
+            self._add_cursor(cursor)
+        self._next_cursor = max(self._by_id, default=0) + 1
+        for session, epoch, packet_id in rows(database, "SELECT * FROM origin"):
+            self._origins.setdefault((session, epoch), set()).add(packet_id)
+        self.cleaning.load(database)
 
-    def publish(self, entries, completed):
-        for e in entries:
-            if e.audience is not None or e.kept or e.origin is not None:
-                if e.origin is not None:
-                    k = (e.origin.session, e.origin.epoch, e.origin.packet_id)
-                    if k in self.origin_set:
-                        e.token = "dup"
-                        continue
-                    self.origin_set.add(k)
-                self.seq += 1
-                e.sequence = e.ordinal = self.seq
-                e.size = len(e.publish.payload) + len(e.publish.topic) + 50
-                if e.audience:
-                    for c in e.audience.cursors:
-                        c.backlog_messages += 1
-                        c.backlog_bytes += e.size
-        self.enqueue(("pub", entries), completed)
+    def _doubted(self, database: apsw.Connection, position: int) -> int:
+        query = (
+            "SELECT max(sequence) FROM (SELECT sequence FROM message WHERE sequence > ? "
+            "ORDER BY sequence LIMIT ?)"
+        )
+        return int(rows(database, query, (position, DOUBTED))[0][0] or 0)
 
-    def forget(self, origins, completed):
-        for o in origins:
-            self.origin_set.discard((o.session, o.epoch, o.packet_id))
-        self.enqueue(("forget", [(o.session, o.epoch, o.packet_id) for o in origins]), completed)
+    def _add_cursor(self, cursor: Cursor) -> None:
+        self.cursors[cursor.name] = cursor
+        self._by_id[cursor.id] = cursor
+        cursor.audiences = {
+            number for number, members in self.members.items() if cursor.id in members
+        } or None
 
-    def forget_session(self, session, completed):
-        self.origin_set = {k for k in self.origin_set if k[0] != session}
-        self.enqueue(("forgets", session), completed)
+    def _make_room(self) -> None:
+        """Keep a file that can be given up when the disk is full, so that deletes can go on."""
+        path = os.path.join(self.folder, "room")
+        try:
+            if self.writer.full:
+                os.truncate(path, 0)
+            elif not os.path.exists(path) or os.path.getsize(path) < ROOM_BYTES:
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+        except OSError:
+            # A full disk has no room to keep; the writer says what that means.
+            pass
 
-    def origins(self, session, epoch):
-        return succeed([k[2] for k in self.origin_set if k[0] == session and k[1] == epoch])
+    # Publishing
 
-    def put(self, changes, completed):
-        self.enqueue(("put", changes), completed)
+    def keeps(self, topic: str) -> bool:
+        """@see: L{IMessageLog.keeps}"""
+        return self._rule_of(topic) > 0
 
-    def watch(self, k, c):
-        pass
-
-    def load(self, kind, found):
-        rows = self.db.execute(
-            "select key,value from state where kind=? order by key", (kind,)
-        ).fetchall()
-        if rows:
-            found(rows)
-        return succeed(len(rows))
-
-    def cursor(self, name):
-        c = self.cursors.get(name)
-        if c is not None:
-            return succeed(c)
-        c = self.cursors[name] = Cursor(self, name, self.next_cursor, self.seq, [], [], False)
-        self.next_cursor += 1
-        c.position = self.fed
-        self.dirty.add(c)
-        d = Deferred()
-        self.enqueue(("nop", None), lambda e: d.callback(c))
-        return d
-
-    def delete_cursor(self, name, completed):
-        c = self.cursors.pop(name, None)
-        if c is not None:
-            self.dirty.discard(c)
-        self.enqueue(("delc", name), completed)
-
-    def aud(self, a):
-        if a is None:
+    def _rule_of(self, topic: str) -> int:
+        """The retention rule of a topic, counted from 1; 0: none."""
+        if not self._retention:
             return 0
-        if a.key:
-            return a.key
-        m = tuple(sorted(c.id for c in a.cursors))
-        k = self.audiences.get(m)
-        if k is None:
-            k = self.audiences[m] = len(self.audiences) + 1
-            self.aud_members[k] = m
-            self.db.execute("insert into audience values(?,?)", (k, enc(m)))
-        a.key = k
-        return k
+        rule = self._kept_by.get(topic)
+        if rule is None:
+            found = [n for n, r in enumerate(self._retention, 1) if matches(r.filter, topic)]
+            if len(self._kept_by) > 10_000:
+                self._kept_by.clear()
+            rule = self._kept_by[topic] = found[0] if found else 0
+        return rule
 
-    def commit(self):
-        group, self.queue = self.queue, []
-        db = self.db
-        db.execute("begin immediate")
-        rows = []
-        for (kind, arg), _ in group:
-            if kind == "pub":
-                for e in arg:
-                    if e.sequence:
-                        if e.origin is not None:
-                            db.execute(
-                                "insert or ignore into origin values(?,?,?)",
-                                (e.origin.session, e.origin.epoch, e.origin.packet_id),
-                            )
-                        p = e.publish
-                        rec = enc(
-                            (
-                                p.payload,
-                                p.qos,
-                                p.retain,
-                                p.publisher,
-                                (self.wall() + p.expires_at - self.mono()) if p.expires_at else 0,
-                                p.properties,
-                                e.retained_copy,
-                            )
-                        )
-                        rows.append(
-                            (
-                                e.sequence,
-                                self.aud(e.audience),
-                                p.topic,
-                                rec,
-                                zlib.crc32(rec),
-                                e.kept,
-                            )
-                        )
-            else:
-                if rows:
-                    db.executemany("insert into message values(?,?,?,?,?,?)", rows)
-                    rows = []
-                if kind == "put":
-                    for c in arg:
-                        if c.value is None:
-                            db.execute("delete from state where kind=? and key=?", (c.kind, c.key))
-                        else:
-                            db.execute(
-                                "insert or replace into state values(?,?,?)",
-                                (c.kind, c.key, c.value),
-                            )
-                elif kind == "forget":
-                    db.executemany(
-                        "delete from origin where session=? and epoch=? and packet_id=?", arg
+    def publish(self, entries: list[Entry], completed: Completed) -> None:
+        """@see: L{IMessageLog.publish}"""
+        fresh: list[Entry] = []
+        size = 0
+        stored = False
+        for entry in entries:
+            origin = entry.origin
+            if origin is not None:
+                known = self._origins.setdefault((origin.session, origin.epoch), set())
+                if origin.packet_id in known:
+                    continue
+                known.add(origin.packet_id)
+                stored = True
+            fresh.append(entry)
+            publish = entry.publish
+            if publish is None:
+                continue
+            audience = entry.audience
+            if audience is not None or entry.kept:
+                self._sequence += 1
+                entry.sequence = entry.ordinal = self._sequence
+                entry.size = size_of(publish)
+                size += entry.size
+                stored = True
+                if audience is not None:
+                    for cursor in audience.cursors:
+                        cursor.backlog_messages += 1
+                        cursor.backlog_bytes += entry.size
+        self.queue_bytes += size
+        if self.queue_bytes > self._limits.log_bytes:
+            self.congested = True
+
+        def ended(error: BackendError | None) -> None:
+            self._published(fresh, size, error)
+            completed(error)
+
+        self.writer.add(
+            Job((lambda db: self._insert(db, fresh)) if stored else None, ended, stored)
+        )
+
+    def _insert(self, database: apsw.Connection, entries: list[Entry]) -> None:
+        offset = self._wall() - self._monotonic()
+        now = self._wall()
+        messages = []
+        for entry in entries:
+            origin = entry.origin
+            if origin is not None:
+                database.execute(_ORIGIN, (origin.session, origin.epoch, origin.packet_id))
+            publish = entry.publish
+            if entry.sequence and publish is not None:
+                record, crc = encode_entry(entry, offset)
+                rule = self._rule_of(publish.topic) if entry.kept else 0
+                if rule:
+                    self.cleaning.kept(rule, len(record))
+                messages.append(
+                    (
+                        entry.sequence,
+                        self._audience_id(database, entry.audience),
+                        publish.topic,
+                        record,
+                        crc,
+                        rule,
+                        now,
                     )
-                elif kind == "forgets":
-                    db.execute("delete from origin where session=?", (arg,))
-                elif kind == "delc":
-                    db.execute("delete from cursor where name=?", (arg,))
-        if rows:
-            db.executemany("insert into message values(?,?,?,?,?,?)", rows)
-        for c in self.dirty:
-            db.execute(
-                "insert or replace into cursor values(?,?,?,?,?)",
-                (c.name, c.id, c.position, enc(list(c.outstanding)), enc(list(c.released))),
-            )
-        self.dirty.clear()
-        db.execute("insert or replace into meta values('high',?)", (self.seq,))
-        self.jobs.put(group)
+                )
+        if messages:
+            database.executemany(_INSERT, messages)
 
-    def run(self):
-        while True:
-            g = self.jobs.get()
-            if g is None:
-                break
-            self.db.execute("commit")
-            self.reactor.callFromThread(self.committed, g)
-
-    def committed(self, group):
-        for (kind, arg), done in group:
-            if kind == "pub":
-                for e in arg:
-                    if e.token == "dup":
-                        continue
-                    if e.sequence:
-                        self.fed = e.sequence
-                    self.feed([e])
-            done(None)
-        if self.queue:
-            self.commit()
+    def _published(self, entries: list[Entry], size: int, error: BackendError | None) -> None:
+        self.queue_bytes -= size
+        if error is None:
+            reach("before-feed")
+            for entry in entries:
+                if entry.sequence:
+                    self.fed = entry.sequence
+            self._feed(entries)
+            reach("after-feed")
         else:
-            self.busy = False
-            if self.stopped:
-                self.finish()
+            for entry in entries:
+                origin = entry.origin
+                if origin is not None:
+                    self._known(origin.session, origin.epoch).discard(origin.packet_id)
+                if entry.sequence and entry.audience is not None:
+                    for cursor in entry.audience.cursors:
+                        cursor.backlog_messages -= 1
+                        cursor.backlog_bytes -= entry.size
+        if self.congested and self.queue_bytes <= self._limits.log_bytes * EASED:
+            self.congested = False
+            self._eased()
 
-    def _entry(self, row):
-        s, a, t, rec, crc, kept = row
-        assert zlib.crc32(rec) == crc
-        pl, q, r, pub, exp, props, copy = (
-            msgspec.msgpack.decode(rec, strict=False) if False else dec(rec)
+    # Audiences
+
+    def _intern(self, members: tuple[int, ...], number: int) -> None:
+        self.members[number] = members
+        self._audience_ids[members] = number
+        for member in members:
+            cursor = self._by_id.get(member)
+            if cursor is not None:
+                if cursor.audiences is None:
+                    cursor.audiences = set()
+                cursor.audiences.add(number)
+
+    def _audience_id(self, database: apsw.Connection, audience: Audience | None) -> int:
+        if audience is None:
+            return 0
+        if audience.key in self.members:
+            return audience.key
+        members = tuple(sorted({cursor.id for cursor in audience.cursors}))
+        number = self._audience_ids.get(members)
+        if number is None:
+            number = self._next_audience
+            self._next_audience += 1
+            database.execute(
+                "INSERT INTO audience VALUES (?, ?)", (number, encode_members(members))
+            )
+            self._intern(members, number)
+        audience.key = number
+        return number
+
+    def drop_audience(self, number: int) -> None:
+        """No row has it any more."""
+        members = self.members.pop(number)
+        del self._audience_ids[members]
+        for member in members:
+            cursor = self._by_id.get(member)
+            if cursor is not None and cursor.audiences is not None:
+                cursor.audiences.discard(number)
+
+    # Origins
+
+    def _known(self, session: str, epoch: int) -> set[int]:
+        return self._origins.get((session, epoch), set())
+
+    def forget(self, origins: list[Origin], completed: Completed) -> None:
+        """@see: L{IMessageLog.forget}"""
+        keys = [(o.session, o.epoch, o.packet_id) for o in origins]
+        for session, epoch, packet_id in keys:
+            self._known(session, epoch).discard(packet_id)
+        self._add(lambda db: db.executemany(_FORGET, keys), completed)
+
+    def forget_session(self, session: str, completed: Completed) -> None:
+        """@see: L{IMessageLog.forget_session}"""
+        for key in [key for key in self._origins if key[0] == session]:
+            del self._origins[key]
+        self._add(
+            lambda db: db.execute("DELETE FROM origin WHERE session = ?", (session,)), completed
         )
-        from mop_twisted.broker.records import properties_of
 
-        p = Publish(t, pl, q, r, 0, properties_of(props))
-        p.publisher = pub
-        if exp:
-            p.expires_at = self.mono() + exp - self.wall()
-        e = Entry(p)
-        e.retained_copy = bool(copy)
-        e.sequence = e.ordinal = s
-        e.size = len(pl) + len(t) + 50
-        e.kept = bool(kept)
-        return e
+    def origins(self, session: str, epoch: int) -> Deferred[list[int]]:
+        """@see: L{IMessageLog.origins}"""
+        return succeed(sorted(self._known(session, epoch)))
 
-    def read_one(self, s):
-        r = self.rd.execute("select * from message where sequence=?", (s,)).fetchall()
-        return self._entry(r[0]) if r else None
+    def _add(
+        self, work: Callable[[apsw.Connection], Any], completed: Completed, growing: bool = False
+    ) -> None:
+        self.writer.add(Job(work, completed, growing))
 
-    def read_after(self, c, pos, limit):
-        out = []
-        for row in self.rd.execute(
-            "select * from message where sequence>? and sequence<=? order by sequence",
-            (pos, self.fed),
-        ):
-            m = self.aud_members.get(row[1])
-            if m and c.id in m:
-                out.append(self._entry(row))
-                if len(out) >= limit:
-                    return out, False
-        return out, True
+    # Cursors
 
-    def position_at(self, start):
-        return (
-            succeed(0)
-            if start == "earliest"
-            else (succeed(self.seq) if start == "latest" else fail(ValueError(start)))
-        )
+    def cursor(self, name: str) -> Deferred[Any]:
+        """@see: L{IMessageLog.cursor}"""
+        cursor = self.cursors.get(name)
+        if cursor is not None:
+            return succeed(cursor)
+        # At the end as it is assigned: what waits to be committed was published before.
+        place = Place(self._sequence, [], [], 0, 0, False)
+        cursor = made = Cursor(self, name, self._next_cursor, place, False)
+        self._next_cursor += 1
+        self._add_cursor(cursor)
+        done: Deferred[Any] = Deferred()
 
-    def history(self, f, pos, limit):
-        out = []
-        for row in self.rd.execute(
-            "select * from message where sequence>? and sequence<=? and kept order by sequence",
-            (pos, self.fed),
-        ):
-            if matches(f, row[2]):
-                out.append(self._entry(row))
-            pos = row[0]
-            if len(out) >= limit:
-                return succeed(History(out, pos, False))
-        return succeed(History(out, pos, True))
+        def saved(error: BackendError | None) -> None:
+            if error is None:
+                done.callback(made)
+            else:
+                self._drop_cursor(made)
+                done.errback(error)
 
-    def stop(self):
-        self.stopped = Deferred()
-        d = self.stopped
-        self.enqueue(("nop", None), lambda e: None)
-        return d
+        self.writer.add(Job(lambda db: self._save(db, made), saved, True))
+        return done
 
-    def finish(self):
-        self.jobs.put(None)
-        self.thread.join()
-        self.db.close()
-        self.rd.close()
-        d, self.stopped = self.stopped, None
-        d.callback(None)
+    def _drop_cursor(self, cursor: Cursor) -> None:
+        if self.cursors.get(cursor.name) is cursor:
+            del self.cursors[cursor.name]
+        self._by_id.pop(cursor.id, None)
+        self._marked.pop(cursor, None)
+
+    def delete_cursor(self, name: str, completed: Completed) -> None:
+        """@see: L{IMessageLog.delete_cursor}"""
+        cursor = self.cursors.get(name)
+        if cursor is None:
+            self._add(lambda db: None, completed)
+            return
+        self._drop_cursor(cursor)
+        self.cleaning.acknowledged(cursor.backlog_messages)
+        number = cursor.id
+        self._add(lambda db: db.execute("DELETE FROM cursor WHERE id = ?", (number,)), completed)
+
+    def _save(self, database: apsw.Connection, cursor: Cursor) -> None:
+        if self.cursors.get(cursor.name) is cursor:
+            database.execute(_SAVE, (cursor.id, cursor.name, encode_place(cursor.place())))
+
+    def mark(self, cursor: Cursor) -> None:
+        """Its place has changed: save it within a second."""
+        if cursor not in self._marked:
+            self._marked[cursor] = None
+            if self._timer is None:
+                self._timer = self._reactor.callLater(SAVE_SECONDS, self._save_marked)
+
+    def _save_marked(self) -> None:
+        self._timer = None
+        if self._marked:
+            self._save_at = 0.0
+            self._add(lambda db: None, lambda error: None)
+
+    def save_now(self, cursor: Cursor, completed: Completed) -> None:
+        """Save its place with the next group."""
+        self._add(lambda db: self._save(db, cursor), completed)
+
+    def _before_commit(self, database: apsw.Connection) -> list[tuple[str, tuple[Any, ...]]]:
+        now = self._monotonic()
+        if self._marked and now >= self._save_at:
+            self._save_at = now + SAVE_SECONDS
+            marked, self._marked = self._marked, {}
+            for cursor in marked:
+                self._save(database, cursor)
+                self.cleaning.acknowledged(1)
+        database.execute(_HIGH, (self._sequence,))
+        return self.cleaning.statements(database)
+
+    def later(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the next turn."""
+        self._reactor.callLater(0, function, *arguments)
+
+    # Reading
+
+    def _open_reader(self) -> apsw.Connection:
+        if self.reader is None:
+            raise StoreUnavailable("the log is closed")
+        return self.reader
+
+    def _entries(self, rows: list[Any]) -> list[Entry]:
+        offset = self._wall() - self._monotonic()
+        entries = []
+        for sequence, topic, record, crc in rows:
+            try:
+                entries.append(decode_entry(sequence, topic, record, crc, offset))
+            except Exception as error:
+                # One damaged message must not stop those behind it; it stays where it is.
+                self.corrupt_records += 1
+                self.logger.error(
+                    "message {sequence} is left out: {error}",
+                    event="message_damaged",
+                    sequence=sequence,
+                    error=str(error),
+                )
+        return entries
+
+    def read_these(self, sequences: list[int]) -> list[Entry]:
+        """The entries of these sequences that there are, in order."""
+        text = "[" + ",".join(map(str, sequences)) + "]"
+        return self._entries(rows(self._open_reader(), _THESE, (text,)))
+
+    def read_behind(
+        self, cursor: Cursor, position: int, limit: int, limit_bytes: int
+    ) -> tuple[list[Entry], int]:
+        """The next entries for a cursor behind C{position}, and how far that reaches."""
+        reader = self._open_reader()
+        end = self.fed
+        until = min(end, position + SCANNED)
+        audiences = cursor.audiences
+        if not audiences:
+            return [], end
+        text = "[" + ",".join(map(str, audiences)) + "]"
+        found = rows(reader, _BEHIND, (position, until, text, limit))
+        total = 0
+        for count, row in enumerate(found, 1):
+            total += len(row[2])
+            if total > limit_bytes and count < len(found):
+                return self._entries(found[:count]), found[count - 1][0]
+        reached = found[-1][0] if len(found) == limit else until
+        return self._entries(found), reached
+
+    def read_failed(self, error: Exception) -> BackendError:
+        """What a failed read is to those above; the reader is opened anew."""
+        found = backend_error(error)
+        self.logger.error("the log cannot be read: {error}", event="read_failed", error=str(error))
+        if isinstance(error, apsw.Error):
+            with contextlib.suppress(apsw.Error):
+                self.reader = connect_reader(self.path, self.vfs)
+        return found
+
+    # History
+
+    def position_at(self, start: str) -> Deferred[Any]:
+        """@see: L{IMessageLog.position_at}"""
+        try:
+            return succeed(self._position_at(start))
+        except (ValueError, OverflowError):
+            return fail(ValueError(f"{start!r} is no start"))
+
+    def _position_at(self, start: str) -> int:
+        if start == "earliest":
+            return 0
+        if start == "latest":
+            return self.fed
+        if start.isascii() and start.isdigit():
+            return min(int(start), self.fed)
+        age = _AGE.fullmatch(start)
+        if age is not None:
+            moment = self._wall() - int(age[1]) * _AGE_SECONDS[age[2]]
+        else:
+            parsed = datetime.fromisoformat(start)
+            moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+        query = "SELECT min(sequence) FROM message WHERE kept > 0 AND stored >= ?"
+        first = rows(self._open_reader(), query, (moment,))[0][0]
+        return self.fed if first is None else first - 1
+
+    def history(self, topic_filter: str, position: Any, limit: int) -> Deferred[History]:
+        """@see: L{IMessageLog.history}"""
+        found: Deferred[History] = Deferred()
+        self.later(self._history, found, topic_filter, position, limit)
+        return found
+
+    def _history(
+        self, found: Deferred[History], topic_filter: str, position: int, limit: int
+    ) -> None:
+        end = self.fed
+        try:
+            read = rows(self._open_reader(), _HISTORY, (position, end, limit))
+        except Exception as error:
+            found.errback(self.read_failed(error))
+            return
+        entries = self._entries([row for row in read if matches(topic_filter, row[1])])
+        live = len(read) < limit
+        found.callback(History(entries, end if live else read[-1][0], live))
+
+    # State
+
+    def load(self, kind: str, found: Callable[[list[tuple[str, bytes]]], None]) -> Deferred[int]:
+        """@see: L{IStateStore.load}"""
+        done: Deferred[int] = Deferred()
+        self._load_state(kind, found, "", 0, done)
+        return done
+
+    def _load_state(
+        self,
+        kind: str,
+        found: Callable[[list[tuple[str, bytes]]], None],
+        behind: str,
+        count: int,
+        done: Deferred[int],
+    ) -> None:
+        try:
+            query = (
+                "SELECT key, value, crc FROM state WHERE kind = ? AND key > ? ORDER BY key LIMIT ?"
+            )
+            read = rows(self._open_reader(), query, (kind, behind, LOADED))
+            records = []
+            for key, value, crc in read:
+                if crc32(value) != crc:
+                    raise StoreCorrupt(f"{self.path}: record {kind} {key!r} is damaged")
+                records.append((key, value))
+            if records:
+                found(records)
+        except Exception as error:
+            done.errback(error if isinstance(error, BackendError) else backend_error(error))
+            return
+        count += len(read)
+        if len(read) < LOADED:
+            done.callback(count)
+        else:
+            self.later(self._load_state, kind, found, read[-1][0], count, done)
+
+    def put(self, changes: list[Change], completed: Completed) -> None:
+        """@see: L{IStateStore.put}"""
+        growing = any(change.value is not None for change in changes)
+        self._add(lambda db: _put(db, changes), completed, growing)
+
+    def watch(self, kind: str, changed: Callable[[list[Change]], None]) -> None:
+        """@see: L{IStateStore.watch}. There are no other nodes."""
+
+    # The end
+
+    def stop(self) -> Deferred[None]:
+        """@see: L{IMessageLog.stop}"""
+        stopped: Deferred[None] = Deferred()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.cleaning.stop()
+        if self._lock is None:
+            return succeed(None)
+        for cursor in self.cursors.values():
+            cursor.pause(None)
+            self._marked[cursor] = None
+        self._save_at = 0.0
+        self._add(lambda db: None, lambda error: None)
+
+        def closed() -> None:
+            if self.reader is not None:
+                self.reader.close()
+                self.reader = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+            stopped.callback(None)
+
+        self.writer.stop(closed)
+        return stopped
+
+
+def _put(database: apsw.Connection, changes: list[Change]) -> None:
+    for change in changes:
+        if change.value is None:
+            database.execute(_DELETE, (change.kind, change.key))
+        else:
+            database.execute(_PUT, (change.kind, change.key, change.value, crc32(change.value)))
+
+
+ROOM_BYTES: Final = 1024 * 1024
+"""What is given up when the disk is full."""

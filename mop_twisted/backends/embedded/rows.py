@@ -1,0 +1,103 @@
+"""A message as a row, and back: a record of bytes and its CRC.
+
+SQLite keeps no checksums: each record carries a CRC of its own and is checked whenever it is
+read. Expiry is wall clock in the row and monotonic in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from zlib import crc32
+
+import msgspec
+
+from ...codec.packets import NO_PROPERTIES, Properties, Publish
+from ...errors import StoreCorrupt
+from ...model import Entry
+
+OVERHEAD: Final = 64
+"""Bytes that a message counts for beside its topic and payload."""
+
+_QOS: Final = 3
+_RETAIN: Final = 4
+_COPY: Final = 8
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(
+    tuple[int, bytes, str, float, dict[int, Any] | None]
+).decode
+
+
+def size_of(publish: Publish) -> int:
+    """What a message counts for in limits."""
+    return len(publish.topic) + len(publish.payload) + OVERHEAD
+
+
+def encode_entry(entry: Entry, offset: float) -> tuple[bytes, int]:
+    """Record and CRC of an entry with a message; C{offset} is wall clock minus monotonic."""
+    publish = entry.publish
+    assert publish is not None
+    flags = publish.qos
+    if publish.retain:
+        flags |= _RETAIN
+    if entry.retained_copy:
+        flags |= _COPY
+    record = _encode(
+        (
+            flags,
+            publish.payload,
+            publish.publisher,
+            publish.expires_at + offset if publish.expires_at else 0.0,
+            publish.properties or None,
+        )
+    )
+    return record, crc32(record, crc32(publish.topic.encode()))
+
+
+def decode_entry(sequence: int, topic: str, record: bytes, crc: int, offset: float) -> Entry:
+    """@raise StoreCorrupt: what is there is not what was written."""
+    if crc32(record, crc32(topic.encode())) != crc:
+        raise StoreCorrupt(f"message {sequence} is damaged")
+    flags, payload, publisher, expires, properties = _decode(record)
+    publish = Publish(
+        topic, payload, flags & _QOS, bool(flags & _RETAIN), 0, stored_properties(properties)
+    )
+    publish.publisher = publisher
+    if expires:
+        # Long gone is expired as well; 0.0 would be never.
+        publish.expires_at = max(expires - offset, 0.001)
+    entry = Entry(publish, retained_copy=bool(flags & _COPY))
+    entry.sequence = entry.ordinal = sequence
+    entry.size = size_of(publish)
+    return entry
+
+
+def stored_properties(stored: dict[int, Any] | None) -> Properties:
+    """Properties as a packet has them: user properties are pairs, not lists."""
+    if not stored:
+        return NO_PROPERTIES
+    return {
+        key: [tuple(pair) if isinstance(pair, list) else pair for pair in value]
+        if isinstance(value, list)
+        else value
+        for key, value in stored.items()
+    }
+
+
+class Place(msgspec.Struct, array_like=True):
+    """A cursor's row: all at and below C{position} is done, but for C{outstanding}."""
+
+    position: int
+    outstanding: list[int]
+    released: list[int]
+    messages: int
+    bytes: int
+    dirty: bool
+    """It was following when this was written: more may have been sent since."""
+
+
+encode_place: Final[Callable[[Place], bytes]] = msgspec.msgpack.Encoder().encode
+decode_place: Final = msgspec.msgpack.Decoder(Place).decode
+encode_members: Final[Callable[[tuple[int, ...]], bytes]] = msgspec.msgpack.Encoder().encode
+decode_members: Final = msgspec.msgpack.Decoder(tuple[int, ...]).decode
