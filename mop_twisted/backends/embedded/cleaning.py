@@ -193,7 +193,7 @@ class Cleaning:
 
     def _give_back(self) -> None:
         """Pages that are free go back to the file system, some at a time."""
-        reader = self._log.reader
+        reader = self._log.reading.reader
         if reader is None:
             return
         free = rows(reader, "PRAGMA freelist_count")[0][0]

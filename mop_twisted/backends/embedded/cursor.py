@@ -108,7 +108,7 @@ class Cursor:
         try:
             if self._owed:
                 again, self._owed = self._owed[:limit], self._owed[limit:] or None
-                entries = log.read_these([s for s in again if s in self.outstanding])
+                entries = log.reading.read_these([s for s in again if s in self.outstanding])
                 found = {entry.sequence for entry in entries}
                 for sequence in again:
                     if sequence not in found:
@@ -120,9 +120,9 @@ class Cursor:
                 if entries or self._owed:
                     fetched.callback(Fetched(entries, False))
                     return
-            entries, reached = log.read_behind(self, self._position, limit, limit_bytes)
+            entries, reached = log.reading.read_behind(self, self._position, limit, limit_bytes)
         except Exception as error:
-            fetched.errback(log.read_failed(error))
+            fetched.errback(log.reading.read_failed(error))
             return
         for entry in entries:
             self.outstanding[entry.sequence] = None

@@ -10,13 +10,10 @@ Design 2 and 3; decisions 1 and 2.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, final
 from zlib import crc32
 
@@ -25,7 +22,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ...errors import BackendError, StoreCorrupt, StoreUnavailable
+from ...errors import BackendError, StoreUnavailable
 from ...failpoints import reach
 from ...interfaces import Completed, IMessageLog, IStateStore
 from ...limits import Limits
@@ -33,9 +30,9 @@ from ...model import Audience, Change, Entry, History, Origin
 from ...topics import matches
 from .cleaning import Cleaning
 from .cursor import Cursor
+from .reading import Reading
 from .rows import (
     Place,
-    decode_entry,
     decode_members,
     decode_place,
     encode_entry,
@@ -43,22 +40,20 @@ from .rows import (
     encode_place,
     size_of,
 )
-from .schema import connect, connect_reader, rows
+from .schema import connect, rows
 from .writer import Job, Writer, backend_error
 
 FILE: Final = "log.sqlite"
 LOCK: Final = "lock"
 SAVE_SECONDS: Final = 1.0
 """How far behind the saved place of a cursor may be."""
-SCANNED: Final = 20_000
-"""Sequences that one turn of a fetch looks at: others' messages between them cost it little, but
-not nothing."""
-LOADED: Final = 2000
-"""Records of the state store that are read in one turn."""
 DOUBTED: Final = 1024
 """After a crash so many messages of a cursor that was following are taken for sent."""
 EASED: Final = 0.5
 """Publishers are read again when the queue is below this share of its mark."""
+
+ROOM_BYTES: Final = 1024 * 1024
+"""What is given up when the disk is full."""
 
 _INSERT: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT: Final = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)"
@@ -67,20 +62,6 @@ _SAVE: Final = "INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)"
 _ORIGIN: Final = "INSERT OR IGNORE INTO origin VALUES (?, ?, ?)"
 _FORGET: Final = "DELETE FROM origin WHERE session = ? AND epoch = ? AND packet_id = ?"
 _HIGH: Final = "INSERT OR REPLACE INTO meta VALUES ('high', ?)"
-_BEHIND: Final = (
-    "SELECT sequence, topic, record, crc FROM message WHERE sequence > ? AND sequence <= ? "
-    "AND audience IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
-)
-_THESE: Final = (
-    "SELECT sequence, topic, record, crc FROM message WHERE sequence IN "
-    "(SELECT value FROM json_each(?)) ORDER BY sequence"
-)
-_HISTORY: Final = (
-    "SELECT sequence, topic, record, crc FROM message WHERE kept > 0 AND sequence > ? "
-    "AND sequence <= ? ORDER BY sequence LIMIT ?"
-)
-_AGE: Final = re.compile(r"-(\d+)(s|m|h|d)")
-_AGE_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Retention(NamedTuple):
@@ -122,7 +103,6 @@ class EmbeddedLog:
         self._monotonic = monotonic or reactor.seconds
         self.vfs = vfs
         self._lock: int | None = None
-        self.reader: apsw.Connection | None = None
         self._feed: Callable[[Sequence[Entry]], None] = lambda entries: None
         self._eased: Callable[[], None] = lambda: None
         self._sequence = 0
@@ -142,8 +122,7 @@ class EmbeddedLog:
         self._kept_by: dict[str, int] = {}
         self.queue_bytes = 0
         self.congested = False
-        self.corrupt_records = 0
-        """Messages that could not be read since their CRC was wrong; they stay in the file."""
+        self.reading = Reading(self, lambda: self._wall() - self._monotonic(), wall)
         self.writer = Writer(
             reactor, self._monotonic, self._connect, self._before_commit, self._make_room
         )
@@ -184,7 +163,7 @@ class EmbeddedLog:
         try:
             self._take_folder()
             self._load(self.writer.start())
-            self.reader = connect_reader(self.path, self.vfs)
+            self.reading.open()
         except OSError as error:
             return fail(StoreUnavailable(f"{self.folder}: {error.strerror}"))
         except apsw.Error as error:
@@ -509,143 +488,26 @@ class EmbeddedLog:
 
     # Reading
 
-    def _open_reader(self) -> apsw.Connection:
-        if self.reader is None:
-            raise StoreUnavailable("the log is closed")
-        return self.reader
-
-    def _entries(self, rows: list[Any]) -> list[Entry]:
-        offset = self._wall() - self._monotonic()
-        entries = []
-        for sequence, topic, record, crc in rows:
-            try:
-                entries.append(decode_entry(sequence, topic, record, crc, offset))
-            except Exception as error:
-                # One damaged message must not stop those behind it; it stays where it is.
-                self.corrupt_records += 1
-                self.logger.error(
-                    "message {sequence} is left out: {error}",
-                    event="message_damaged",
-                    sequence=sequence,
-                    error=str(error),
-                )
-        return entries
-
-    def read_these(self, sequences: list[int]) -> list[Entry]:
-        """The entries of these sequences that there are, in order."""
-        text = "[" + ",".join(map(str, sequences)) + "]"
-        return self._entries(rows(self._open_reader(), _THESE, (text,)))
-
-    def read_behind(
-        self, cursor: Cursor, position: int, limit: int, limit_bytes: int
-    ) -> tuple[list[Entry], int]:
-        """The next entries for a cursor behind C{position}, and how far that reaches."""
-        reader = self._open_reader()
-        end = self.fed
-        until = min(end, position + SCANNED)
-        audiences = cursor.audiences
-        if not audiences:
-            return [], end
-        text = "[" + ",".join(map(str, audiences)) + "]"
-        found = rows(reader, _BEHIND, (position, until, text, limit))
-        total = 0
-        for count, row in enumerate(found, 1):
-            total += len(row[2])
-            if total > limit_bytes and count < len(found):
-                return self._entries(found[:count]), found[count - 1][0]
-        reached = found[-1][0] if len(found) == limit else until
-        return self._entries(found), reached
-
-    def read_failed(self, error: Exception) -> BackendError:
-        """What a failed read is to those above; the reader is opened anew."""
-        found = backend_error(error)
-        self.logger.error("the log cannot be read: {error}", event="read_failed", error=str(error))
-        if isinstance(error, apsw.Error):
-            with contextlib.suppress(apsw.Error):
-                self.reader = connect_reader(self.path, self.vfs)
-        return found
-
-    # History
-
     def position_at(self, start: str) -> Deferred[Any]:
         """@see: L{IMessageLog.position_at}"""
         try:
-            return succeed(self._position_at(start))
+            return succeed(self.reading.position_at(start))
         except (ValueError, OverflowError):
             return fail(ValueError(f"{start!r} is no start"))
-
-    def _position_at(self, start: str) -> int:
-        if start == "earliest":
-            return 0
-        if start == "latest":
-            return self.fed
-        if start.isascii() and start.isdigit():
-            return min(int(start), self.fed)
-        age = _AGE.fullmatch(start)
-        if age is not None:
-            moment = self._wall() - int(age[1]) * _AGE_SECONDS[age[2]]
-        else:
-            parsed = datetime.fromisoformat(start)
-            moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-        query = "SELECT min(sequence) FROM message WHERE kept > 0 AND stored >= ?"
-        first = rows(self._open_reader(), query, (moment,))[0][0]
-        return self.fed if first is None else first - 1
 
     def history(self, topic_filter: str, position: Any, limit: int) -> Deferred[History]:
         """@see: L{IMessageLog.history}"""
         found: Deferred[History] = Deferred()
-        self.later(self._history, found, topic_filter, position, limit)
+        self.later(self.reading.history, found, topic_filter, position, limit)
         return found
-
-    def _history(
-        self, found: Deferred[History], topic_filter: str, position: int, limit: int
-    ) -> None:
-        end = self.fed
-        try:
-            read = rows(self._open_reader(), _HISTORY, (position, end, limit))
-        except Exception as error:
-            found.errback(self.read_failed(error))
-            return
-        entries = self._entries([row for row in read if matches(topic_filter, row[1])])
-        live = len(read) < limit
-        found.callback(History(entries, end if live else read[-1][0], live))
 
     # State
 
     def load(self, kind: str, found: Callable[[list[tuple[str, bytes]]], None]) -> Deferred[int]:
         """@see: L{IStateStore.load}"""
         done: Deferred[int] = Deferred()
-        self._load_state(kind, found, "", 0, done)
+        self.reading.load(kind, found, "", 0, done)
         return done
-
-    def _load_state(
-        self,
-        kind: str,
-        found: Callable[[list[tuple[str, bytes]]], None],
-        behind: str,
-        count: int,
-        done: Deferred[int],
-    ) -> None:
-        try:
-            query = (
-                "SELECT key, value, crc FROM state WHERE kind = ? AND key > ? ORDER BY key LIMIT ?"
-            )
-            read = rows(self._open_reader(), query, (kind, behind, LOADED))
-            records = []
-            for key, value, crc in read:
-                if crc32(value) != crc:
-                    raise StoreCorrupt(f"{self.path}: record {kind} {key!r} is damaged")
-                records.append((key, value))
-            if records:
-                found(records)
-        except Exception as error:
-            done.errback(error if isinstance(error, BackendError) else backend_error(error))
-            return
-        count += len(read)
-        if len(read) < LOADED:
-            done.callback(count)
-        else:
-            self.later(self._load_state, kind, found, read[-1][0], count, done)
 
     def put(self, changes: list[Change], completed: Completed) -> None:
         """@see: L{IStateStore.put}"""
@@ -673,9 +535,7 @@ class EmbeddedLog:
         self._add(lambda db: None, lambda error: None)
 
         def closed() -> None:
-            if self.reader is not None:
-                self.reader.close()
-                self.reader = None
+            self.reading.close()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -694,7 +554,3 @@ def _put(database: apsw.Connection, changes: list[Change]) -> None:
             database.execute(_DELETE, (change.kind, change.key))
         else:
             database.execute(_PUT, (change.kind, change.key, change.value, crc32(change.value)))
-
-
-ROOM_BYTES: Final = 1024 * 1024
-"""What is given up when the disk is full."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, final
 
@@ -203,11 +204,9 @@ class Writer:
         self._retry_at = self._seconds() + REOPEN_SECONDS
         database, self._database = self._database, None
         if database is not None:
-            try:
+            # It is gone either way; what it held is rolled back by whoever opens next.
+            with suppress(apsw.Error):
                 database.close(True)
-            except apsw.Error:
-                # It is gone either way; what it held is rolled back by whoever opens next.
-                pass
         if isinstance(failure, StoreFull):
             self._make_room()
             # Deletes and acknowledgements need no growing file: they go on at once.
