@@ -130,7 +130,7 @@ class FramesTests(SynchronousTestCase):
                         self.assertEqual((publish.topic, publish.qos), ("a/b", qos))
 
     def test_packet_identifiers_are_never_zero(self) -> None:
-        """They go round from 65535 to 1. [MQTT5-2.2.1-3] [MQTT311-2.3.1-1]"""
+        """They go round from 65535 to 1."""
         self.assertEqual(packet_id_of(65_534), 65_535)
         self.assertEqual(packet_id_of(65_535), 1)
 

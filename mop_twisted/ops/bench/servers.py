@@ -8,11 +8,13 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Final
 
@@ -150,6 +152,7 @@ class Gateway(Server):
     """This one, as it is installed, on its embedded log."""
 
     name = "mop_twisted"
+    _admin = 0
 
     @property
     def version(self) -> str:
@@ -160,11 +163,25 @@ class Gateway(Server):
     def command(self) -> list[str]:
         listen = [f"{transport}:127.0.0.1:{port}" for transport, port in self.ports.items()]
         options = [word for spec in listen for word in ("--listen", spec)]
+        self._admin = free_port()
         return [
-            *self._twistd(), "-n", "--pidfile=", "mop", *options, "--admin", "off",
+            *self._twistd(), "-n", "--pidfile=", "mop", *options,
+            "--admin", f"127.0.0.1:{self._admin}",
             "--data", str(self.folder / "log"),
             "--certificate", str(self.certificate), "--key", str(self.key),
         ]  # fmt: skip
+
+    def commits(self) -> int:
+        """How many transactions its log has made durable since it started; 0 when it does not
+        say."""
+        url = f"http://127.0.0.1:{self._admin}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return 0
+        found = re.search(r"^mop_store_commit_seconds_count (\S+)", text, re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
     @staticmethod
     def _twistd() -> list[str]:

@@ -118,8 +118,7 @@ def markdown(rows: list[Row], where: dict[str, Any]) -> str:
         "Measured with "
         + f"{where['generator'].rpartition('/')[2]}, {where['gateway']}, {where['yardstick']}; "
         + f"{where['cores']} cores ({where['cpu']}), Linux {where['kernel']}, file system "
-        + f"{where['file_system']}, SQLite {where['sqlite']} with "
-        + ", ".join(f"{name}={value}" for name, value in where["pragmas"].items())
-        + f"; median of {where['rounds']} rounds.",
+        + f"{where['file_system']}, SQLite {where['sqlite']} ({where['pragmas']}); "
+        + f"median of {where['rounds']} rounds.",
     ]  # fmt: skip
     return "\n".join(lines)
