@@ -181,7 +181,7 @@ class Campaign:
     def _reconnect(self) -> None:
         """Everybody who shall be there, at once after a start."""
         port = self.gateway.port
-        clients = [c for c in self._numbered if not c.open]
+        clients = [c for c in self._numbered if not c.open and not self._is_away(c)]
         self._random.shuffle(clients)
         for client in [*clients, self._patient]:
             client.connect(port)
@@ -194,6 +194,10 @@ class Campaign:
             watcher._known = None
             watcher.connect(port)
             self._watchers.append(watcher)
+
+    def _is_away(self, client: Client) -> bool:
+        """Whether it is the one that is away, perhaps over a kill or two, and now is."""
+        return client is self.subscribers[1] and time.monotonic() < self._away_until
 
     # One round
 
@@ -226,6 +230,8 @@ class Campaign:
         while not done():
             self._turn(also, publish)
             now = time.monotonic()
+            if not self.gateway.running:
+                raise AssertionError(f"the gateway went by itself: {self.gateway.logged()[-4000:]}")
             current = self.acknowledged + sum(s.received for s in self.subscribers)
             if current != progress:
                 progress = current
@@ -243,7 +249,7 @@ class Campaign:
         """Connections that break, clients that come twice, one that is away half of the time."""
         now = time.monotonic()
         for client in self._numbered:
-            if not client.open and not (client is self.subscribers[1] and now < self._away_until):
+            if not client.open and not self._is_away(client):
                 if client.said is not None or client is not self.subscribers[1]:
                     self.complain(f"{client.client_id} was disconnected: {client.trace}")
                 client.connect(self.gateway.port)
@@ -253,7 +259,9 @@ class Campaign:
         client = self._random.choice(self._numbered)
         if client is self.subscribers[1]:
             if now >= self._away_until:
-                self._away_until = now + self._random.random() * 0.5
+                self._away_until = now + self._random.random() * (
+                    3.0 if self._random.random() < 0.2 else 0.4
+                )
                 client.drop(self._random.random() < 0.5)
         else:
             client.connect(self.gateway.port, take_over=self._random.random() < 0.5)
