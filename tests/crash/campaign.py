@@ -9,18 +9,13 @@ moment that the seed decides; the next begins at once, on the same folder and po
 - sessions were present, and the retained message is the one acknowledged last;
 - every will of a client that was connected at a kill has fired, once, and no other.
 
-C{python -m tests.crash.campaign --help} runs it at length.
+C{scripts/chaos kill} runs it at length.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 
@@ -367,41 +362,3 @@ class Campaign:
         if len(found) != 1 or not found[0].startswith(expected):
             heads = [payload[:20] for payload in found]
             self.complain(f"retained is {heads}, acknowledged last was {expected!r}")
-
-
-def main() -> int:
-    """Run one campaign, with a progress bar and a summary in JSON; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.campaign")
-    parser.add_argument("--rounds", type=int, default=200, help="kills (default: %(default)s)")
-    parser.add_argument(
-        "--messages", type=int, default=10_000, help="acknowledged a round (default: %(default)s)"
-    )
-    parser.add_argument("--longest", type=float, default=1.0, help="seconds more, at most")
-    parser.add_argument("--seed", type=int, default=None, help="default: another each time")
-    options = parser.parse_args()
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
-    folder = tempfile.mkdtemp(prefix="mop-chaos-")
-
-    def progress(campaign: Campaign) -> None:
-        done = campaign.round * 40 // campaign.rounds
-        print(
-            f"\r[{'#' * done}{'.' * (40 - done)}] {campaign.round}/{campaign.rounds} kills, "
-            f"{campaign.acknowledged} acknowledged, {len(campaign.complaints)} complaints",
-            end="", file=sys.stderr, flush=True,
-        )  # fmt: skip
-
-    campaign = Campaign(
-        folder, seed, options.rounds, options.messages, options.longest, progress=progress
-    )
-    complaints = campaign.run()
-    print(file=sys.stderr)
-    print(json.dumps(campaign.summary(), indent=2))
-    if complaints:
-        print(f"the gateway's folder is kept: {folder}", file=sys.stderr)
-        return 1
-    shutil.rmtree(folder, ignore_errors=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
