@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Generator
 from typing import Any
 
-from mop_twisted.broker.authority import Authority
 from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 
 from mop_twisted.backends.embedded.log import EmbeddedLog
+from mop_twisted.broker.authority import Authority
 from mop_twisted.broker.broker import Broker
 from mop_twisted.broker.counters import Counters
 from mop_twisted.codec.decode import Decoder
@@ -350,6 +350,9 @@ class Node:
         """What net does at the end of a turn."""
         for connection in self.broker.outbox.take():
             client = self.clients.get(connection)
+            if connection.congested:
+                # As net does: it stays with the connection until the transport takes more.
+                continue
             output = connection.take_output()
             # Asked before the client hears: what it says then belongs to the next turn.
             closing = connection.closing

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
+from ..codec.bodies import CONNACK_REASONS
 from ..codec.decode import Decoder
 from ..codec.packets import (
     AUTH,
@@ -409,7 +410,7 @@ class Connection(Sender):
                 ReasonCode.UNSUPPORTED_PROTOCOL_VERSION,
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
             ):
-                self.send(Connack(error.reason))
+                self.send(Connack(_connack_reason(error.reason)))
         self.phase = CLOSED
         self.closing = True
         events.append(Failed(error))
@@ -496,8 +497,17 @@ class Connection(Sender):
         if self.phase == ESTABLISHED:
             self._say_disconnect(reason, why)
         elif self.phase == CONNECTING and reason != ReasonCode.SESSION_TAKEN_OVER:
-            # [MQTT5-3.14.0-1]: no DISCONNECT before a CONNACK, which has other reasons. Who was
-            # overtaken by its own next CONNECT needs none.
-            self.send(Connack(ReasonCode.SERVER_UNAVAILABLE))
+            # [MQTT5-3.14.0-1]: no DISCONNECT before a CONNACK. Who was overtaken by its own next
+            # CONNECT needs neither.
+            self.send(Connack(_connack_reason(reason)))
         self.phase = CLOSED
         self.closing = True
+
+
+def _connack_reason(reason: ReasonCode) -> ReasonCode:
+    """The nearest that CONNACK has a code for. [MQTT5-3.2.2-8]"""
+    if reason in CONNACK_REASONS:
+        return reason
+    if reason == ReasonCode.SERVER_SHUTTING_DOWN:
+        return ReasonCode.SERVER_UNAVAILABLE
+    return ReasonCode.PROTOCOL_ERROR
