@@ -1,8 +1,9 @@
 """Listeners: what C{--listen} says, and the sockets that come of it.
 
-Streams of bytes in order and without loss: TCP, TLS, WebSocket, UNIX [MQTT5-4.2-1]
-[MQTT311-7.1.1-1]. Sockets are bound and listen before twistd forks away, so that a busy port is an exit status; the
-reactor takes them over afterwards. Connections that come between wait in the backlog.
+All of them carry streams of bytes in order and without loss: TCP, TLS, WebSocket and UNIX sockets
+[MQTT5-4.2-1] [MQTT311-7.1.1-1]. They are bound and listen before twistd forks away, so that a busy
+port is an exit status; the reactor takes them over afterwards. Connections that come between wait
+in the backlog.
 """
 
 from __future__ import annotations

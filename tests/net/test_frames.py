@@ -50,7 +50,7 @@ def frame(
 
 
 class FramesTests(SynchronousTestCase):
-    """What clients may send, and what becomes of it."""
+    """What clients may send, and what becomes of it. H22"""
 
     def setUp(self) -> None:
         self.frames = Frames()

@@ -61,7 +61,7 @@ class Folder:
 
 
 class CredentialsTests(SynchronousTestCase):
-    """What is accepted as credentials, and what is said of the rest."""
+    """What is accepted as credentials, and what is said of the rest. H23"""
 
     def setUp(self) -> None:
         self.folder = Folder(self)
@@ -157,7 +157,7 @@ class NameTests(SynchronousTestCase):
 
 
 class TLSTests(TestCase):
-    """Conversations over TLS."""
+    """Conversations over TLS. H23"""
 
     kind = "tls"
 

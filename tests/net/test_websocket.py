@@ -89,7 +89,7 @@ class WebSocketCase(SynchronousTestCase):
 
 
 class HandshakeTests(WebSocketCase):
-    """Who gets a WebSocket."""
+    """Who gets a WebSocket. H22"""
 
     def assert_refused(self, status: int, data: bytes) -> bytes:
         """C{data} is answered with this HTTP status, and the end."""
