@@ -86,8 +86,8 @@ def make_files(folder: Path) -> Files:
 
 
 class Gateway:
-    """A gateway that is ready, listening in these ways; C{client_certificates} makes clients of
-    tls and wss show one, and C{acl} is the text of that file."""
+    """A gateway that is ready, listening in these ways and on a UNIX socket;
+    C{client_certificates} makes clients of tls and wss show one, C{acl} is that file's text."""
 
     def __init__(
         self,
@@ -105,12 +105,15 @@ class Gateway:
             folder.joinpath("acl").write_text(acl)
             self._options += ["--acl", str(folder / "acl")]
         self.ports = dict.fromkeys(kinds, 0)
+        self.socket = str(folder / "socket")
+        """The path of its UNIX socket."""
         self._start()
 
     def _start(self) -> None:
         arguments = ["-n", "--pidfile=", "mop", "--admin", "off", *self._options]
         for kind, port in self.ports.items():
             arguments += ["-l", f"{kind}:{HOST}:{port}"]
+        arguments += ["-l", f"unix:{self.socket}"]
         # $SYS soon enough for a test.
         self._program = Program(self._folder.name, *arguments, MOP_SYS_INTERVAL="200ms")
         try:
