@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import tempfile
@@ -146,6 +147,29 @@ class ClientTests(MosquittoTestCase):
             self.assertEqual(
                 listening.lines(1000), [f"{topic} line {number} {qos} 0" for number in range(1000)]
             )
+
+    def test_a_subscriber_that_stands_still(self) -> None:
+        """A subscriber that is stopped holds nobody up, and gets everything at QoS 1 and 2 when
+        it goes on: with a session that stays as with one that does not."""
+        topic = fresh("topic")
+        kept = ["-c", "-i", fresh("sub"), "-x", "600"]
+        stopped = [self.subscriber(topic), self.subscriber(topic, *kept)]
+        other = self.subscriber(topic)
+        for running in stopped:
+            running.process.send_signal(signal.SIGSTOP)
+        # 4 MB: more than sockets hold.
+        texts = [f"{number} {'x' * 2000}" for number in range(2000)]
+        text = "".join(line + "\n" for line in texts)
+        for qos in ("1", "2"):
+            self.run_client("mosquitto_pub", "-t", topic, "-q", qos, "-l", text=text)
+            expected = [f"{topic} {line} {qos} 0" for line in texts]
+            self.assertEqual(other.lines(2000), expected)
+        for running in stopped:
+            running.process.send_signal(signal.SIGCONT)
+        for running in stopped:
+            for qos in ("1", "2"):
+                expected = [f"{topic} {line} {qos} 0" for line in texts]
+                self.assertEqual(running.lines(2000), expected)
 
     def test_retained(self) -> None:
         """mosquitto_sub gets what is retained, can ask for that alone, and can remove it."""
