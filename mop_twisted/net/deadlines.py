@@ -101,4 +101,6 @@ class Deadlines:
             deadline = timed.deadline
             if deadline and not timed.second:
                 self._put(timed, max(int(deadline), int(now)) + 1)
-        self._call = self._reactor.callLater(0 if self._due else 1, self._tick)
+        # At the next full second, when its bucket is due: a second from now would, with this
+        # turn's place between two of them, add up to another one.
+        self._call = self._reactor.callLater(0 if self._due else int(now) + 1 - now, self._tick)

@@ -42,6 +42,22 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(1, len(client.expired))
         self.assertTrue(5.5 <= client.expired[0] <= 7.5, client.expired)
 
+    def test_no_more_than_a_second_late(self) -> None:
+        """A client that fell silent is told within a second, whenever the gateway began: one and
+        a half times a keep alive of a second is not three. [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]"""
+        for phase in range(10):
+            clock = Clock()
+            clock.advance(phase / 10)
+            deadlines = Deadlines(clock, clock.seconds)
+            deadlines.start()
+            clients = [Client(5 + tenth / 10) for tenth in range(10)]
+            for client in clients:
+                deadlines.add(client)
+            for client in clients:
+                due = client.deadline
+                clock.pump([0.01] * round(100 * (due + 1.02 - clock.seconds())))
+                self.assertEqual(1, len(client.expired), (phase, due))
+
     def test_later_deadline_moves(self) -> None:
         """A client that speaks in time is asked again later, and not ended."""
         client = Client(3.0)
