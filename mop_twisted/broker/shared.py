@@ -204,6 +204,10 @@ class Group:
                 done.append(entry)
             elif owner is not None:
                 self._give_to_owner(owner, publish, entry, done)
+            elif entry.released:
+                # It had an owner, which has completed it: that is in the store before the
+                # acknowledgement, which a crash may lose.
+                done.append(entry)
             else:
                 self.queue.append(Waiting(publish, entry, entry.ordinal))
         if done and self.cursor is not None:
