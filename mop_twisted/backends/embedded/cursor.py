@@ -25,6 +25,7 @@ class Cursor:
     """One session's, or one shared group's, place in the log."""
 
     __slots__ = (
+        "_fetching",
         "_following",
         "_log",
         "_owed",
@@ -48,6 +49,9 @@ class Cursor:
         self.existed = existed
         self._position = place.position
         self._following = False
+        self._fetching = 0
+        """Counts what ends a fetch that is under way: its session has left, so what it would
+        bring goes to nobody."""
         self.outstanding: dict[int, None] = dict.fromkeys(place.outstanding)
         """Sequences that were fetched or taken and are not acknowledged, in order."""
         self.released: set[int] = set(place.released)
@@ -96,15 +100,22 @@ class Cursor:
 
     def fetch(self, limit: int, limit_bytes: int) -> Deferred[Fetched]:
         """@see: L{ICursor.fetch}"""
-        self._following = False
+        if self._following:
+            self.pause(None)
         fetched: Deferred[Fetched] = Deferred()
         # In a turn of its own: never inside the feed, where the end of the log is not settled.
-        self._log.later(self._fetch, fetched, limit, limit_bytes)
+        self._log.later(self._fetch, self._fetching, fetched, limit, limit_bytes)
         return fetched
 
-    def _fetch(self, fetched: Deferred[Fetched], limit: int, limit_bytes: int) -> None:
+    def _fetch(
+        self, fetching: int, fetched: Deferred[Fetched], limit: int, limit_bytes: int
+    ) -> None:
         log = self._log
         entries: list[Entry] = []
+        if fetching != self._fetching:
+            # It would follow the feed with nobody there to take what comes.
+            fetched.callback(Fetched([], False))
+            return
         try:
             if self._owed:
                 again, self._owed = self._owed[:limit], self._owed[limit:] or None
@@ -117,8 +128,11 @@ class Cursor:
                 for entry in entries:
                     entry.released = entry.sequence in self.released
                     entry.redelivered = not entry.released
-                if entries or self._owed:
+                if entries:
                     fetched.callback(Fetched(entries, False))
+                    return
+                if self._owed:
+                    log.later(self._fetch, fetching, fetched, limit, limit_bytes)
                     return
             entries, reached = log.reading.read_behind(self, self._position, limit, limit_bytes)
         except Exception as error:
@@ -131,7 +145,7 @@ class Cursor:
         live = reached >= log.fed
         if not entries and not live:
             # Others' messages only, so far: go on in the next turn.
-            log.later(self._fetch, fetched, limit, limit_bytes)
+            log.later(self._fetch, fetching, fetched, limit, limit_bytes)
             return
         self._following = live
         log.mark(self)
@@ -149,6 +163,7 @@ class Cursor:
         """@see: L{ICursor.pause}"""
         position = self.position
         self._following = False
+        self._fetching += 1
         if before is not None and before.sequence:
             position = min(position, before.sequence - 1)
             for sequence in [s for s in self.outstanding if s > position]:
@@ -159,8 +174,7 @@ class Cursor:
 
     def rewind(self) -> None:
         """@see: L{ICursor.rewind}"""
-        if self._following:
-            self.pause(None)
+        self.pause(None)
         self._owed = list(self.outstanding) or None
 
     def acknowledge(self, entries: list[Entry]) -> None:

@@ -116,6 +116,8 @@ class EmbeddedLog:
         self._next_audience = 1
         self._by_id: dict[int, Cursor] = {}
         self._origins: dict[tuple[str, int], set[int]] = {}
+        self._making: set[Cursor] = set()
+        """Cursors that are not durable yet."""
         self._marked: dict[Cursor, None] = {}
         self._save_at = 0.0
         self._timer: Any = None
@@ -415,20 +417,25 @@ class EmbeddedLog:
         """@see: L{IMessageLog.cursor}"""
         cursor = self.cursors.get(name)
         if cursor is not None:
-            return succeed(cursor)
+            cursor.existed = True
+            if cursor not in self._making:
+                return succeed(cursor)
+            known: Deferred[Any] = Deferred()
+            self._add(lambda db: None, lambda e: _tell(known, cursor, e))
+            return known
         # At the end as it is assigned: what waits to be committed was published before.
         place = Place(self._sequence, [], [], 0, 0, False)
         cursor = made = Cursor(self, name, self._next_cursor, place, False)
         self._next_cursor += 1
         self._add_cursor(cursor)
+        self._making.add(made)
         done: Deferred[Any] = Deferred()
 
         def saved(error: BackendError | None) -> None:
-            if error is None:
-                done.callback(made)
-            else:
+            self._making.discard(made)
+            if error is not None:
                 self._drop_cursor(made)
-                done.errback(error)
+            _tell(done, made, error)
 
         self.writer.add(Job(lambda db: self._save(db, made), saved, True))
         return done
@@ -546,6 +553,13 @@ class EmbeddedLog:
 
         self.writer.stop(closed)
         return stopped
+
+
+def _tell(done: Deferred[Any], result: Any, error: BackendError | None) -> None:
+    if error is None:
+        done.callback(result)
+    else:
+        done.errback(error)
 
 
 def _put(database: apsw.Connection, changes: list[Change]) -> None:

@@ -47,7 +47,7 @@ _HISTORY: Final = (
     "SELECT sequence, topic, record, crc FROM message WHERE kept > 0 AND sequence > ? "
     "AND sequence <= ? ORDER BY sequence LIMIT ?"
 )
-_AGE: Final = re.compile(r"-(\d+)(s|m|h|d)")
+_AGE: Final = re.compile(r"-([0-9]+)(s|m|h|d)")
 _AGE_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -144,7 +144,7 @@ class Reading:
             return min(int(start), self._log.fed)
         age = _AGE.fullmatch(start)
         if age is not None:
-            moment = self._wall() - int(age[1]) * _AGE_SECONDS[age[2]]
+            moment = self._wall() - float(age[1]) * _AGE_SECONDS[age[2]]
         else:
             parsed = datetime.fromisoformat(start)
             moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
