@@ -1,11 +1,13 @@
 """Kills a gateway under load again and again, and sees whether it kept its word.
 
-Four publishers (QoS 1 and 2, each by a 5.0 and a 3.1.1 client), one that retains, two subscribers
-of which one is away half of the time, and clients with wills. Every round ends with SIGKILL at a
-moment that the seed decides; the next begins at once, on the same folder and port. In the end:
+Four publishers (QoS 1 and 2, each by a 5.0 and a 3.1.1 client), one that retains; two subscribers
+of which one is often away, two that share a subscription; and clients with wills.
+Every round ends with SIGKILL at a moment that the seed decides; the next begins at once, on the
+same folder and port. In the end:
 
 - what was acknowledged has reached both subscribers, in each publisher's order;
 - at QoS 2 once, at QoS 1 again only with DUP or after a kill;
+- who shares a subscription has got each message between them, at QoS 2 once;
 - sessions were present, and the retained message is the one acknowledged last;
 - every will of a client that was connected at a kill has fired, once, and no other.
 
@@ -21,13 +23,16 @@ from collections.abc import Callable
 
 from mop_twisted.codec.packets import WillMessage
 
-from .client import Client, Loop, Publisher, Subscriber
+from .client import Client, GroupMember, Loop, Publisher, Shares, Subscriber
 from .gateway import Gateway
 
 PATIENCE = 30.0
 """Seconds without progress after which something is lost, or hangs."""
 ENOUGH = 20
 """Complaints after which there is no point in going on."""
+LAG = 20_000
+"""Messages by which a subscriber may be behind before publishers wait for it: the end of a
+campaign waits for all of them."""
 NEVER = 3600
 """Seconds of delay of a will that no test waits for."""
 
@@ -96,7 +101,17 @@ class Campaign:
             for name, version in (("s-v5", 5), ("s-v4", 4))
         ]
         self.subscribers[0].receive_maximum = 100
-        self._numbered: list[Client] = [*self.publishers.values(), *self.subscribers]
+        self.shares = Shares(self.publishers)
+        self.members: list[Subscriber] = []
+        for name, version in (("g-v5", 5), ("g-v4", 4)):
+            member = GroupMember(
+                self._loop, name, version, complain, ["$share/group/crash/+"], self.publishers,
+                source,
+            )  # fmt: skip
+            member.shares = self.shares
+            self.members.append(member)
+        self._readers = [*self.subscribers, *self.members]
+        self._numbered: list[Client] = [*self.publishers.values(), *self._readers]
         self._due: dict[bytes, bool] = {}
         """Payload of each will → whether it must have fired (False: may)."""
         self._watchers: list[Watcher] = []
@@ -106,7 +121,8 @@ class Campaign:
             WillMessage("will/patient", b"patient", 2, delay=NEVER),
         )  # fmt: skip
         self._next_disturbance = 0.0
-        self._away_until = 0.0
+        self._away = dict.fromkeys([self.subscribers[1], *self.members], 0.0)
+        """Who may stay away, and until when."""
 
     # Reports
 
@@ -127,7 +143,7 @@ class Campaign:
             "rounds": self.round,
             "kills": self.kills,
             "acknowledged": self.acknowledged,
-            "received": sum(s.received for s in self.subscribers),
+            "received": sum(s.received for s in self._readers),
             "repeated_at_qos_1": sum(s.repetitions for s in self.subscribers),
             "wills": len(self._due),
             "seconds": round(time.monotonic() - self.began, 1),
@@ -168,9 +184,9 @@ class Campaign:
         return [*self._numbered, *self._watchers, self._patient]
 
     def _set_up(self) -> None:
-        for client in (*self.subscribers, self._patient):
+        for client in (*self._readers, self._patient):
             client.connect(self.gateway.port)
-        self._wait(lambda: all(s.subscribed for s in self.subscribers), "SUBACK")
+        self._wait(lambda: all(s.subscribed for s in self._readers), "SUBACK")
         self._reconnect()
 
     def _reconnect(self) -> None:
@@ -191,8 +207,8 @@ class Campaign:
             self._watchers.append(watcher)
 
     def _is_away(self, client: Client) -> bool:
-        """Whether it is the one that is away, perhaps over a kill or two, and now is."""
-        return client is self.subscribers[1] and time.monotonic() < self._away_until
+        """Whether it has left for a while, perhaps over a kill or two."""
+        return time.monotonic() < self._away.get(client, 0.0)
 
     # One round
 
@@ -205,13 +221,18 @@ class Campaign:
             self._turn(self._disturb)
 
     def _turn(self, also: Callable[[], None] = lambda: None, publish: bool = True) -> None:
-        self._loop.turn(0.002 if any(s.owes for s in self.subscribers) else 0.02)
-        if publish:
+        self._loop.turn(0.002 if any(s.owes for s in self._readers) else 0.02)
+        if publish and self._lag() < LAG:
             for publisher in self.publishers.values():
                 publisher.fill()
-        for subscriber in self.subscribers:
-            subscriber.answer()
+        for reader in self._readers:
+            reader.answer()
         also()
+
+    def _lag(self) -> int:
+        """Messages that the slowest subscriber has not got, about."""
+        numbers = (sum(t.number for t in s.streams.values()) for s in self.subscribers)
+        return self.acknowledged - min([*numbers, sum(self.shares.distinct.values())])
 
     def _wait(
         self,
@@ -227,7 +248,7 @@ class Campaign:
             now = time.monotonic()
             if not self.gateway.running:
                 raise AssertionError(f"the gateway went by itself: {self.gateway.logged()[-4000:]}")
-            current = self.acknowledged + sum(s.received for s in self.subscribers)
+            current = self.acknowledged + sum(s.received for s in self._readers)
             if current != progress:
                 progress = current
                 patience = now + PATIENCE
@@ -241,25 +262,25 @@ class Campaign:
         )
 
     def _disturb(self) -> None:
-        """Connections that break, clients that come twice, one that is away half of the time."""
+        """Connections that break, clients that come twice, some that stay away."""
         now = time.monotonic()
         for client in self._numbered:
             if not client.open and not self._is_away(client):
-                if client.said is not None or client is not self.subscribers[1]:
+                if client.said is not None or client not in self._away:
                     self.complain(f"{client.client_id} was disconnected: {client.trace}")
                 client.connect(self.gateway.port)
         if now < self._next_disturbance:
             return
-        self._next_disturbance = now + self._random.expovariate(4.0)
-        client = self._random.choice(self._numbered)
-        if client is self.subscribers[1]:
-            if now >= self._away_until:
-                self._away_until = now + self._random.random() * (
-                    3.0 if self._random.random() < 0.2 else 0.4
-                )
-                client.drop(self._random.random() < 0.5)
-        else:
-            client.connect(self.gateway.port, take_over=self._random.random() < 0.5)
+        source = self._random
+        self._next_disturbance = now + source.expovariate(6.0)
+        client = source.choice(self._numbered)
+        if client in self._away and source.random() < 0.7:
+            if not self._is_away(client):
+                longest = 3.0 if source.random() < 0.2 else 0.4
+                self._away[client] = now + source.random() * longest
+                client.drop(source.random() < 0.5)
+        elif client.open:
+            client.connect(self.gateway.port, take_over=source.random() < 0.5)
 
     def _end(self) -> None:
         for watcher in self._watchers:
@@ -318,7 +339,7 @@ class Campaign:
             lambda: (
                 self._all_delivered()
                 and all(p.idle for p in self.publishers.values())
-                and not any(s.owes for s in self.subscribers)
+                and not any(s.owes for s in self._readers)
             ),
             "the last messages",
             publish=False,
@@ -338,7 +359,7 @@ class Campaign:
             for payload, must in self._due.items():
                 if must and payload not in s.others:
                     missing.append(f"{s.client_id} misses will {payload!r}")
-        return missing
+        return missing + self.shares.missing()
 
     def _compare(self) -> None:
         for subscriber in self.subscribers:

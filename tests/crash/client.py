@@ -596,3 +596,47 @@ class Subscriber(Client):
         self.write(encode_acks(kind, run))
         del owed[:count]
         self.flush()
+
+
+class Shares:
+    """What the members of a shared group have got between them."""
+
+    def __init__(self, publishers: dict[str, Publisher]) -> None:
+        self.distinct = dict.fromkeys(publishers, 0)
+        self.repetitions = 0
+        self._publishers = publishers
+        self._seen = {name: bytearray(1) for name in publishers}
+
+    def deliver(self, member: GroupMember, publish: Publish) -> None:
+        """A member has got one for the first time."""
+        name, _, rest = publish.payload.partition(b" ")
+        publisher = self._publishers[name.decode()]
+        number = int(rest.partition(b" ")[0])
+        seen = self._seen[publisher.client_id]
+        if number >= len(seen):
+            seen.extend(bytes(number + 1000 - len(seen)))
+        if not seen[number]:
+            seen[number] = 1
+            self.distinct[publisher.client_id] += 1
+        elif publisher.qos == 2:
+            member.complain(f"{name!r} {number} came to the group twice at QoS 2")
+        else:
+            self.repetitions += 1
+
+    def missing(self) -> list[str]:
+        """What nobody has got, in general terms."""
+        return [
+            f"the group misses {publisher.acknowledged - self.distinct[name]} of {name}, the first "
+            f"{self._seen[name].find(0, 1)}"
+            for name, publisher in self._publishers.items()
+            if self.distinct[name] < publisher.acknowledged
+        ]
+
+
+class GroupMember(Subscriber):
+    """One of those who share a subscription; C{shares} is what they have together."""
+
+    shares: Shares
+
+    def _deliver(self, publish: Publish) -> None:
+        self.shares.deliver(self, publish)
