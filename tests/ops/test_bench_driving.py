@@ -121,6 +121,14 @@ class DrivingTests(SynchronousTestCase):
         self.assertGreater(result["pings"], 0)
         self.assertGreater(result["ping_ms"]["max"], 0)
 
+    def test_sessions_that_are_offline(self) -> None:
+        """Sessions with ten subscriptions are made and ended; new topics are acknowledged while
+        subscriptions change."""
+        result = self.bench("tcp", "--sessions", "40", "--count", "300")
+        self.assertEqual((result["sessions"], result["sent"]), (40, 300))
+        self.assertGreater(result["changes_per_s"], 0)
+        self.assertGreater(result["ack_ms"]["max"], 0)
+
     def test_the_servers_cpu_is_reported(self) -> None:
         """With --pids, CPU time a message and memory are said."""
         pids = ",".join(map(str, self.gateway.pids))

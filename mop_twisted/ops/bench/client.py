@@ -262,8 +262,8 @@ class Client:
             else:
                 self.ready = True
         elif isinstance(packet, Suback):
-            if packet.reasons[0] >= FAILURE:
-                raise LinkLost(f"SUBSCRIBE was refused with {packet.reasons[0]:#04x}")
+            if max(packet.reasons) >= FAILURE:
+                raise LinkLost(f"SUBSCRIBE was refused with {max(packet.reasons):#04x}")
             self.ready = True
         elif isinstance(packet, Pingresp):
             self.pinged += 1

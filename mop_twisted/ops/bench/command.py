@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .fleet import Fault, drive
+from . import retained, sessions
+from .fleet import Fault, Progress, drive
 from .frames import HEADER
 from .load import LEVELS, SCENARIOS, Load
 from .report import text
@@ -114,6 +115,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="set N retained messages, have them delivered to # while another client pings",
     )
+    add(
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="make N persistent sessions of ten subscriptions, then publish to new topics while "
+        "1,000 subscriptions a second change",
+    )
+    add("--keep", action="store_true", help="with --sessions: leave them there")
     add("--timeout", type=float, metavar="S", help="give up when nothing moves (60)")
     add("--settle", type=float, metavar="S", help="pause before publishing (0.5)")
     add("--processes", type=int, metavar="N", help="worker processes (one a core)")
@@ -141,7 +150,16 @@ def load_of(given: dict[str, Any]) -> Load:
             (False, False): 1883, (True, False): 8883, (False, True): 8083, (True, True): 8084,
         }[bool(words.get("tls")), bool(words.get("websocket"))]  # fmt: skip
     load = Load(**words)
-    for name in ("publishers", "subscribers", "idle", "retained", "rate", "duration", "processes"):
+    for name in (
+        "publishers",
+        "subscribers",
+        "idle",
+        "retained",
+        "sessions",
+        "rate",
+        "duration",
+        "processes",
+    ):
         if getattr(load, name) < 0:
             raise ValueError(f"--{name} is negative")
     for name in ("topics", "count", "window"):
@@ -168,6 +186,18 @@ def parse_pids(text: str) -> list[int]:
     return [int(word) for word in text.split(",") if word.strip()]
 
 
+def perform(load: Load, pids: Sequence[int], progress: Progress) -> dict[str, Any]:
+    """Run a load of any kind.
+
+    @raise Fault: it could not be driven.
+    """
+    if load.retained:
+        return retained.measure(load, pids, progress)
+    if load.sessions:
+        return sessions.measure(load, pids, progress)
+    return drive(load, pids, progress)
+
+
 def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit status."""
     options = parser()
@@ -183,12 +213,7 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     bar = Bar(sys.stderr.isatty() and not given.get("no_progress"))
     try:
-        if load.retained:
-            from .retained import measure
-
-            result = measure(load, pids, bar)
-        else:
-            result = drive(load, pids, bar)
+        result = perform(load, pids, bar)
     except (Fault, OSError) as error:
         bar.clear()
         print(f"mop bench: {error}", file=sys.stderr)

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,8 +25,8 @@ from typing import Any, Final
 import apsw
 
 from ...backends.embedded.schema import PRAGMAS
-from .command import Bar, load_of
-from .fleet import Fault, drive
+from .command import Bar, load_of, perform
+from .fleet import Fault
 from .inside import ask
 from .measures import MEASURES, Measure
 from .servers import Gateway, Mosquitto, Server, ServerFailed, make_certificate
@@ -92,7 +93,7 @@ class Comparison:
                     for figure in measure.figures]  # fmt: skip
         servers = [self.gateway]
         against = self.yardstick
-        if measure.beside:
+        if measure.beside or measure.alone:
             against = None
         if against is not None and measure.transport in against.transports():
             servers.append(against)
@@ -129,11 +130,7 @@ class Comparison:
                 **measure.options,
             }
             load = load_of(words)
-            if load.retained:
-                from .retained import measure as measure_retained
-
-                return measure_retained(load, server.pids, self._bar)
-            result = drive(load, server.pids, self._bar)
+            result = perform(load, server.pids, self._bar)
             if isinstance(server, Gateway) and (commits := server.commits()):
                 result["messages_per_commit"] = round(result["sent"] / commits, 1)
             return result
@@ -249,6 +246,8 @@ def chosen(names: list[str]) -> list[Measure]:
 def run(arguments: list[str], checkout: Path) -> int:
     """The script; returns its exit status."""
     options = parser().parse_args(arguments)
+    # However we end, the servers end with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder: Path = options.folder or checkout / "build" / "bench"
     output: Path = options.output or checkout / "build" / "bench.json"
     page: Path = options.page or checkout / "docs" / "reference" / "performance.md"

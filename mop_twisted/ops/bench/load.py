@@ -60,6 +60,10 @@ class Load(Struct, frozen=True, kw_only=True):
     """Connections with one subscription each that do nothing."""
     retained: int = 0
     """Retained messages that are set first and then all delivered to a new subscription."""
+    sessions: int = 0
+    """Persistent sessions of ten subscriptions each, that are made and left offline."""
+    keep: bool = False
+    """Leave those sessions when it is over."""
     timeout: float = 60.0
     """Give up when nothing has moved for so long."""
     settle: float = 0.5
@@ -196,6 +200,10 @@ SCENARIOS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "retained-million": (
         "a million retained messages, delivered to # while another client pings",
         {"qos": 1, "publishers": 4, "retained": 1_000_000, "window": 500, "size": 32},
+    ),
+    "sessions": (
+        "100,000 persistent sessions of ten subscriptions, new topics, 1,000 SUBSCRIBEs a second",
+        {"sessions": 100_000, "count": 50_000, "window": 100},
     ),
     "conn-1K": (
         "1,000 connections",

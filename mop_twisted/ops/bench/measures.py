@@ -37,6 +37,8 @@ class Measure(Struct, frozen=True):
     mqload: tuple[str, ...] = ()
     beside: str = ""
     inside: str = ""
+    alone: bool = False
+    """Whether this gateway alone is measured: it takes long."""
     usual: bool = True
     """Whether it is measured when nothing is named."""
 
@@ -155,6 +157,21 @@ MEASURES: Final = (
             Figure("match_us", "µs a cold match", at_most=30, relative=False),
             Figure("changes_per_s", "changes/s meanwhile", at_least=990, relative=False),
         ),
+    ),
+    Measure(
+        name="sessions",
+        what="100,000 persistent sessions × 10 filters, in the server",
+        scenario="sessions",
+        options={"keep": True},
+        alone=True,
+        figures=(
+            Figure("rss_mb", "MB", at_most=900, relative=False),
+            Figure("sessions_per_s", "sessions made/s"),
+            Figure(CPU, "µs CPU a new topic"),
+            Figure("changes_per_s", "SUBSCRIBEs/s meanwhile"),
+            Figure("ack_ms.p99", "ms p99 PUBACK"),
+        ),
+        usual=False,
     ),
     Measure(
         name="retained-million",

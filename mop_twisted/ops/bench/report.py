@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+_TIMES: Final = {
+    "latency_ms": "latency", "late_ms": "late", "ping_ms": "ping", "ack_ms": "PUBACK",
+}  # fmt: skip
 
 
 def number(value: float) -> str:
@@ -34,6 +38,15 @@ def text(result: dict[str, Any]) -> str:
     if "retained" in result:
         line("retained", f"{number(result['retained'])} messages")
         line("", f"set: {number(result['publishes_per_s'])} a second")
+    if "sessions" in result:
+        line(
+            "sessions",
+            f"{number(result['sessions'])} of ten subscriptions, "
+            f"{number(result['sessions_per_s'])} made a second",
+        )
+        if "bytes_per_session" in result:
+            line("", f"{number(result['bytes_per_session'])} bytes a session")
+        line("churn", f"{number(result['changes_per_s'])} SUBSCRIBEs a second")
     if "sent" in result:
         line(
             "published",
@@ -49,7 +62,12 @@ def text(result: dict[str, Any]) -> str:
             f"{number(result['lost'])} lost, {number(result['duplicates'])} twice, "
             f"{number(result['disorder'])} out of order",
         )
-    for key, name in (("latency_ms", "latency"), ("late_ms", "late"), ("ping_ms", "ping")):
+    for key, name in (
+        ("latency_ms", "latency"),
+        ("late_ms", "late"),
+        ("ping_ms", "ping"),
+        ("ack_ms", "PUBACK"),
+    ):
         if key in result:
             times = ", ".join(f"{what} {number(value)}" for what, value in result[key].items())
             line(name, f"{times} ms")
