@@ -55,7 +55,7 @@ class Limits:
         """The same of one IP address."""
         self.connecting_per_address = 10_000
         """Connections of one address that have not completed CONNECT."""
-        self.receive_maximum = 1024
+        self.receive_maximum = 16384
         """QoS 1 and 2 PUBLISHes that a client may have in flight to us; told in CONNACK."""
         self.window_3x = 512
         """QoS 1 and 2 PUBLISHes in flight to a 3.x client, which cannot say its own."""

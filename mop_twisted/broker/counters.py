@@ -156,7 +156,7 @@ class Counters:
         """From reading a run of QoS 1 or 2 PUBLISHes to its acknowledgement."""
         self.store_commit_seconds = Histogram(LATENCY_BOUNDS)
         self.store_batch_size = Histogram(BATCH_BOUNDS)
-        """Messages of one commit."""
+        """Batches and records in one commit."""
         self.append_failures = 0
         """Batches that the log did not take."""
         self.fetch_failures = 0

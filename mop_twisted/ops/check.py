@@ -63,9 +63,12 @@ def access_files(configuration: Configuration) -> None:
 
     settings = configuration.settings
     try:
-        Authority.from_files(settings.passwords, settings.acl, lambda listener: False, reactor)
+        authority = Authority.from_files(
+            settings.passwords, settings.acl, lambda listener: False, reactor
+        )
     except ConfigError as error:
         raise _of_key(configuration, error) from None
+    configuration.warnings.extend(authority.warnings)
 
 
 def _of_key(configuration: Configuration, error: ConfigError) -> ConfigError:

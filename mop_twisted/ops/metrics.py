@@ -160,7 +160,7 @@ METRICS: Final[tuple[Row, ...]] = (
         "or PUBREC.", (), None, lambda c: c.publish_ack_seconds),
     Row("mop_store_commit_seconds", HISTOGRAM, "One durable write of the log.", (), None,
         lambda c: c.store_commit_seconds),
-    Row("mop_store_batch_size", HISTOGRAM, "Messages of one durable write.", (), None,
+    Row("mop_store_batch_size", HISTOGRAM, "Batches and records in one durable write.", (), None,
         lambda c: c.store_batch_size),
     Row("mop_store_append_failures_total", COUNTER, "Batches that the log did not take.", (),
         _one(lambda c, o: c.append_failures)),

@@ -190,10 +190,22 @@ class Gateway(MultiService):
         observed.reactor_lag_maximum = lambda: self._lag.maximum
         observed.certificates = self._certificates
         observed.queued_bytes = lambda: self.broker.queued_bytes
+        observed.log_queue_bytes = lambda: self.log.queue_bytes
+        observed.backlog_messages = lambda: sum(
+            cursor.backlog_messages for cursor in self.log.cursors.values()
+        )
+        observed.backlog_bytes = lambda: sum(
+            cursor.backlog_bytes for cursor in self.log.cursors.values()
+        )
+        self.log.writer.committed = self._count_commit
         self.readiness.add(
             "started", is_true(lambda: self._started and not self.broker.draining, "not running")
         )
         self.readiness.add("log", is_true(observed.log_healthy, "appends fail"))
+
+    def _count_commit(self, jobs: int, seconds: float) -> None:
+        self.counters.store_commit_seconds.observe(seconds)
+        self.counters.store_batch_size.observe(float(jobs))
 
     def _certificates(self) -> dict[str, float]:
         if self.credentials is None:
