@@ -4,7 +4,8 @@
     ├─ PeerError            the client broke the protocol: its connection ends
     │  ├─ MalformedPacket 0x81 · ProtocolBreach 0x82 · UnsupportedVersion 0x84
     │  ├─ ReceiveMaximumExceeded 0x93 · TopicAliasInvalid 0x94 · PacketTooLarge 0x95
-    │  └─ ClientIdentifierNotValid 0x85 · KeepAliveExceeded 0x8D
+    │  ├─ ClientIdentifierNotValid 0x85 · KeepAliveExceeded 0x8D
+    │  └─ TopicNameInvalid 0x90 · TopicFilterInvalid 0x8F
     ├─ Refused              policy says no: a reason code, the connection may live
     ├─ BackendError         the log or the store could not do it
     │  └─ StoreUnavailable · StoreFull · StoreCorrupt · SchemaTooNew

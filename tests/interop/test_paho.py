@@ -240,7 +240,7 @@ class Version5Tests(PahoTestCase):
         topic = fresh("topic")
         # Paho does not ask CONNACK how many it may have in flight.
         publisher, subscriber = self.client(in_flight=1024), self.client()
-        self.assertEqual(publisher.properties.ReceiveMaximum, 1024)
+        self.assertEqual(publisher.properties.ReceiveMaximum, 16384)
         subscriber.subscribe((topic, SubscribeOptions(2)))
         for number in range(2000):
             publisher.paho.publish(topic, b"%d" % number, 2)
