@@ -23,7 +23,7 @@ class Issuer:
         self.certificate = self._sign(
             self.name,
             self.key.public_key(),
-            [(x509.BasicConstraints(True, None), True)],
+            [(x509.BasicConstraints(True, None), True), (_usage(True), True)],
             NOW + 30 * DAY,
         )
 
@@ -38,6 +38,11 @@ class Issuer:
             .serial_number(x509.random_serial_number())
             .not_valid_before(NOW - 10 * DAY)
             .not_valid_after(until)
+            # Clients of Python 3.13 insist on these.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False
+            )
         )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
@@ -52,7 +57,10 @@ class Issuer:
         """A certificate with these common names: itself, its PEM, its key's PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
-        extensions: list[Any] = [(x509.BasicConstraints(False, None), True)]
+        extensions: list[Any] = [
+            (x509.BasicConstraints(False, None), True),
+            (_usage(False), True),
+        ]
         if alternatives:
             extensions.append((x509.SubjectAlternativeName(alternatives), False))
         certificate = self._sign(subject, key.public_key(), extensions, until)
@@ -74,6 +82,13 @@ class Issuer:
                 .build()
             )
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _usage(authority: bool) -> x509.KeyUsage:
+    """What a key is for: to sign certificates and lists of revoked ones, or connections."""
+    return x509.KeyUsage(
+        not authority, False, False, False, False, authority, authority, False, False
+    )
 
 
 def pem(certificate: x509.Certificate) -> bytes:
