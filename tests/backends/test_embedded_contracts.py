@@ -12,6 +12,8 @@ from twisted.trial.unittest import TestCase
 
 from mop_twisted.backends.embedded.log import EmbeddedLog, Retention
 from mop_twisted.limits import Limits
+from tests.contracts.history import HistoryContract
+from tests.contracts.interleaving import InterleavingContract
 from tests.contracts.log import LogContract
 from tests.contracts.state import StateContract
 
@@ -38,7 +40,7 @@ class Place:
         return EmbeddedLog(self.folder, reactor, Limits(), retention, wall=self.now)
 
 
-class EmbeddedLogTests(Place, LogContract, TestCase):
+class EmbeddedLogTests(Place, LogContract, InterleavingContract, HistoryContract, TestCase):
     """L{EmbeddedLog} as a message log."""
 
     timeout = 60

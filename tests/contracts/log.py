@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from datetime import UTC, datetime
-from random import Random
 from typing import Any
 
 from twisted.internet import reactor
@@ -39,7 +37,7 @@ def told() -> tuple[Deferred[None], Any]:
     return done, completed
 
 
-class LogContract:
+class LogBase:
     """Mixed with a C{TestCase} whose C{make_log} makes logs on one place, empty at first."""
 
     def make_log(self, history: str | None = None) -> Any:
@@ -83,6 +81,10 @@ class LogContract:
         done, completed = told()
         function(*arguments, completed)
         return done
+
+
+class LogContract(LogBase):
+    """Publishing, origins, cursors."""
 
     def test_interfaces(self) -> None:
         """The log and its cursors have all that the interfaces name."""
@@ -408,156 +410,3 @@ class LogContract:
         found = yield cursor.fetch(10, 1000)
         cursor.acknowledge(found.entries)
         self.assertEqual((cursor.backlog_messages, cursor.backlog_bytes), (0, 0))
-
-    @inlineCallbacks
-    def interleave(self, seed: int, reopen: bool) -> Yields:
-        """Anything, in any order, by chance."""
-        random = Random(seed)
-        log = yield self.opened()
-        names = ["a", "b"]
-        for name in names:
-            cursor = yield log.cursor(f"{name}{seed}")
-            self.followers.append(Follower(cursor))
-        audiences = [Audience(tuple(f.cursor for f in fs)) for fs in self._subsets()]
-        published = 0
-        pending: list[Deferred[Any]] = []
-        fetches: list[Deferred[Any]] = []
-        for _ in range(random.randrange(20, 70)):
-            follower = random.choice(self.followers)
-            what = random.random()
-            if what < 0.35:
-                batch = []
-                for _ in range(random.choice((1, 1, 2, 5, 20))):
-                    audience = random.choice([None, *audiences])
-                    batch.append(message(published, audience=audience))
-                    for one in self.followers:
-                        if audience is not None and one.cursor in audience.cursors:
-                            one.wanted.append(published)
-                    published += 1
-                pending.append(self.publish(log, *batch))
-            elif what < 0.6:
-                if not (follower.live or follower.fetching):
-                    limit_bytes = random.choice((1, 100, 1 << 20))
-                    fetches.append(follower.fetch(random.choice((1, 3, 50)), limit_bytes))
-            elif what < 0.75:
-                count = random.randrange(len(follower.held) + 1)
-                follower.acknowledge(random.sample(follower.held, count))
-            elif what < 0.82:
-                if follower.live:
-                    follower.pause(random)
-            elif what < 0.87:
-                if not follower.fetching:
-                    follower.rewind()
-            elif what < 0.9 and reopen:
-                for fetch in fetches:
-                    yield fetch
-                for done in pending:
-                    yield done
-                yield log.stop()
-                followers = self.followers
-                log = yield self.opened()
-                self.followers = followers
-                for name, one in zip(names, followers, strict=True):
-                    one.forget_flights()
-                    one.cursor = yield log.cursor(f"{name}{seed}")
-                audiences = [Audience(tuple(f.cursor for f in fs)) for fs in self._subsets()]
-            else:
-                yield turn()
-        for fetch in fetches:
-            yield fetch
-        for done in pending:
-            yield done
-        for follower in self.followers:
-            while not follower.live:
-                yield follower.fetch()
-            follower.check()
-            follower.acknowledge(list(follower.held))
-            self.assertEqual(follower.cursor.backlog_messages, 0)
-        yield log.stop()
-
-    def _subsets(self) -> list[list[Follower]]:
-        first, second = self.followers
-        return [[first], [second], [first, second]]
-
-    @inlineCallbacks
-    def test_interleaved(self) -> Yields:
-        """However publishing, fetching, taking, acknowledging and lost connections fall
-        together, nothing is lost, doubled or out of order. [MQTT5-4.6.0-1] [MQTT5-4.6.0-5]"""
-        for seed in range(40):
-            try:
-                yield self.interleave(seed, False)
-            except AssertionError as error:
-                raise AssertionError(f"seed {seed}: {error}") from error
-
-    @inlineCallbacks
-    def test_interleaved_with_restarts(self) -> Yields:
-        """The same with restarts in between. [MQTT5-4.4.0-1]"""
-        for seed in range(1000, 1025):
-            try:
-                yield self.interleave(seed, True)
-            except AssertionError as error:
-                raise AssertionError(f"seed {seed}: {error}") from error
-
-    # History
-
-    @inlineCallbacks
-    def numbers(
-        self, log: Any, start: str, topic_filter: str = "#", limit: int = 100
-    ) -> Generator[Deferred[Any], Any, list[int]]:
-        """The whole history from a start on."""
-        position = yield log.position_at(start)
-        found: list[int] = []
-        while True:
-            history = yield log.history(topic_filter, position, limit)
-            assert len(history.entries) <= limit
-            found += [number_of(entry) for entry in history.entries]
-            if history.live:
-                return found
-            position = history.position
-
-    @inlineCallbacks
-    def test_history(self) -> Yields:
-        """The past of a topic that is kept can be had from its beginning, from now, from a
-        time, an age and a place, in portions, by a filter; what is not kept is not there."""
-        log = yield self.opened("kept/#")
-        self.assertTrue(log.keeps("kept/a"))
-        self.assertFalse(log.keeps("other"))
-        cursor = yield log.cursor("a")
-        for n in range(10):
-            topic = "kept/a" if n % 2 else "kept/b"
-            entries = [message(n, topic=topic, kept=True), message(100 + n, cursor, topic="other")]
-            yield self.publish(log, *entries)
-            yield self.pass_time(1.0)
-            if n == 4:
-                moment = self.now() - 0.5
-        for reopened in (False, True):
-            if reopened:
-                yield log.stop()
-                log = yield self.opened("kept/#")
-            stamp = datetime.fromtimestamp(moment, UTC).isoformat()
-            for start, topic_filter, limit, expected in (
-                ("earliest", "#", 100, [*range(10)]),
-                ("earliest", "kept/+", 3, [*range(10)]),
-                ("earliest", "kept/a", 2, [1, 3, 5, 7, 9]),
-                ("earliest", "nothing", 2, []),
-                ("latest", "#", 100, []),
-                (stamp, "#", 100, [*range(5, 10)]),
-                (stamp.replace("+00:00", "Z"), "#", 1, [*range(5, 10)]),
-                ("2001-02-03", "#", 100, [*range(10)]),
-                ("2999-02-03T04:05:06", "#", 100, []),
-                ("-1h", "#", 100, [*range(10)]),
-                ("-1d", "kept/b", 100, [0, 2, 4, 6, 8]),
-                ("-0s", "#", 100, []),
-            ):
-                found = yield self.numbers(log, start, topic_filter, limit)
-                self.assertEqual(found, expected, (start, topic_filter))
-            position = yield log.position_at(stamp)
-            found = yield self.numbers(log, str(position))
-            self.assertEqual(found, [*range(5, 10)])
-
-    @inlineCallbacks
-    def test_no_start(self) -> Yields:
-        """A start that means nothing is told, and nothing happens."""
-        log = yield self.opened("#")
-        for start in ("", "yesterday", "-1", "-1y", "--1h", "1.5", "2024-13-01", "9" * 5000, "-\u0661h", "\u0661"):  # fmt: skip
-            yield self.assertFailure(log.position_at(start), ValueError)

@@ -66,8 +66,7 @@ class StateContract:
         waiting = [self.put(store, ("x", "a", b"%d" % n), ("x", "b", b"b")) for n in range(20)]
         waiting.append(self.put(store, ("x", "b", None), ("x", "c", b"1"), ("x", "c", b"2")))
         waiting.append(self.put(store, ("x", "nothing", None)))
-        for done in waiting:
-            yield done
+        yield from waiting
         yield self.closed_store(store)
         store = yield self.opened_store()
         found = yield self.records(store, "x")

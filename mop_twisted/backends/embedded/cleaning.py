@@ -11,35 +11,52 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 import apsw
 
+from ...errors import BackendError
 from .schema import rows
 
 if TYPE_CHECKING:
-    from .log import EmbeddedLog, Retention
+    from .log import EmbeddedLog
 
 PREFIX: Final = 256
 """Messages below the lowest cursor that are worth a statement."""
 SWEPT: Final = 20_000
-"""Sequences that one commit's sweep covers."""
+"""Sequences that one commit deletes or sweeps at most."""
 SWEEP_AFTER: Final = 10_000
 """Acknowledgements after which pinned rows are looked at, at the least."""
 CHECKPOINT_PAGES: Final = 2000
 RESTART_PAGES: Final = 40_000
 """Above, the log's file of changes is begun anew although that makes the writer wait."""
 VACUUM_PAGES: Final = 500
+"""Free pages that are worth giving back."""
+VACUUM_SECONDS: Final = 0.2
+"""How long that may go on at once; it also ends when somebody wants to write."""
 TRIM_SECONDS: Final = 10.0
 
 _PREFIX: Final = "DELETE FROM message WHERE sequence > ? AND sequence <= ? AND kept = 0"
 _SWEEP: Final = (
     "DELETE FROM message WHERE sequence > ? AND sequence <= ? AND kept = 0 AND sequence <= "
-    "coalesce((SELECT floor FROM temp.floors WHERE id = audience), ?)"
+    # Sets that are not there have no cursor that wants more. But without the last floor the table
+    # was never filled: then nothing is known, and nothing goes.
+    "coalesce((SELECT floor FROM temp.floors WHERE id = audience), "
+    "(SELECT floor FROM temp.floors WHERE id = -1), 0)"
 )
 
 Statements = list[tuple[str, tuple[Any, ...]]]
+
+
+class Retention(NamedTuple):
+    """Keep what matches C{filter} for C{age} seconds, and up to C{bytes} of it; C{None} is no
+    such bound."""
+
+    filter: str
+    age: float | None = None
+    bytes: int | None = None
 
 
 @final
@@ -54,11 +71,19 @@ class Cleaning:
         self._wall = wall
         self._deleted = 0
         """No rows at or below, but for those that history keeps."""
+        self._low = 0
+        """All cursors have done with what is at or below, as of the last look."""
+        self._look_at = 0
+        """Where the log has grown enough for another look at all cursors."""
         self._acknowledged = 0
         self._sweep: tuple[int, int] | None = None
         """From, to: a sweep under way."""
         self._kept_bytes = [0] * (len(retention) + 1)
+        self._settled = (0, [*self._kept_bytes])
+        """What was true of the last transaction that was committed."""
         self._trim = False
+        self._trim_at = 0.0
+        self._vacuumed = False
         self._pages = 0
         self._timer: Any = None
         self._reactor: Any = None
@@ -67,11 +92,12 @@ class Cleaning:
     def load(self, database: apsw.Connection) -> None:
         """What history holds, at start."""
         first = rows(database, "SELECT min(sequence) FROM message WHERE kept = 0")
-        self._deleted = (first[0][0] or self._log.fed + 1) - 1
+        self._deleted = self._low = (first[0][0] or self._log.fed + 1) - 1
         query = "SELECT kept, sum(length(record)) FROM message WHERE kept > 0 GROUP BY kept"
         for rule, size in rows(database, query):
             if rule < len(self._kept_bytes):
                 self._kept_bytes[rule] = size
+        self.settle(True)
 
     def start(self, reactor: Any) -> None:
         """Begin to look after time and space."""
@@ -94,6 +120,19 @@ class Cleaning:
         """A message of a retention rule is being stored."""
         self._kept_bytes[rule] += size
 
+    def settle(self, committed: bool) -> None:
+        """The transaction under way has ended; its deletes were made, or were not."""
+        if committed:
+            self._settled = (self._deleted, [*self._kept_bytes])
+            return
+        self._deleted, kept = self._settled
+        self._kept_bytes = [*kept]
+        self._trim_at = 0.0
+        if self._sweep is not None:
+            # Its floors went with the connection.
+            self._sweep = None
+            self._acknowledged += self._log.fed
+
     def watch(self, database: apsw.Connection) -> None:
         """Notice how long the file of changes grows."""
         database.set_wal_hook(self._grown)
@@ -111,42 +150,51 @@ class Cleaning:
         if self._trim:
             self._trim = False
             found += self._trimmed(database)
-        lowest = min((cursor.low for cursor in self._log.cursors.values()), default=None)
-        low = self._log.fed if lowest is None else lowest
-        if low - self._deleted >= PREFIX:
-            found.append((_PREFIX, (self._deleted, low)))
-            self._deleted = low
+        fed = self._log.fed
+        if fed >= self._look_at:
+            # Not with every commit: there may be a hundred thousand cursors.
+            self._look_at = fed + max(PREFIX, len(self._log.cursors))
+            self._low = self.lowest()
+        if self._low > self._deleted:
+            until = min(self._low, self._deleted + SWEPT)
+            found.append((_PREFIX, (self._deleted, until)))
+            self._deleted = until
         elif self._sweep is not None:
             found.append(self._sweep_on())
-        elif self._acknowledged >= max(SWEEP_AFTER, (self._log.fed - low) // 2):
-            self._begin_sweep(database, low)
+        elif self._acknowledged >= max(SWEEP_AFTER, (fed - self._low) // 2):
+            self._begin_sweep(database)
         return found
 
-    def _begin_sweep(self, database: apsw.Connection, low: int) -> None:
+    def lowest(self) -> int:
+        """All cursors have done with what is at or below."""
+        fed = self._log.fed
+        return min((cursor.low for cursor in self._log.cursors.values()), default=fed)
+
+    def _begin_sweep(self, database: apsw.Connection) -> None:
         self._acknowledged = 0
-        lows = {cursor.id: cursor.low for cursor in self._log.cursors.values()}
         end = self._log.fed
-        floors = [
-            (number, min((lows.get(member, end) for member in members), default=end))
-            for number, members in self._log.members.items()
-        ]
+        floors = [*self._log.audiences.floors(end), (-1, end)]
         database.execute("DELETE FROM temp.floors")
         database.executemany("INSERT INTO temp.floors VALUES (?, ?)", floors)
-        self._sweep = (low, end)
+        self._sweep = (self._deleted, end)
 
     def _sweep_on(self) -> tuple[str, tuple[Any, ...]]:
         assert self._sweep is not None
         start, end = self._sweep
         until = min(start + SWEPT, end)
         self._sweep = (until, end) if until < end else None
-        return _SWEEP, (start, until, until)
+        return _SWEEP, (start, until)
 
     def _trimmed(self, database: apsw.Connection) -> Statements:
         """What retention keeps no longer: no more than history, it goes with the next prefix."""
         found: Statements = []
+        lowest = self.lowest()
         for number, rule in enumerate(self._retention, 1):
             if rule.age is not None:
-                found += self._release(number, "stored < ?", self._wall() - rule.age)
+                oldest = self._wall() - rule.age
+                query = "SELECT sum(length(record)) FROM message WHERE kept = ? AND stored < ?"
+                self._kept_bytes[number] -= rows(database, query, (number, oldest))[0][0] or 0
+                found += self._release(number, "stored < ?", oldest, lowest)
             if rule.bytes is not None and self._kept_bytes[number] > rule.bytes:
                 over = self._kept_bytes[number] - rule.bytes
                 last = 0
@@ -159,11 +207,10 @@ class Cleaning:
                     over -= size
                     self._kept_bytes[number] -= size
                     last = sequence
-                found += self._release(number, "sequence <= ?", last)
+                found += self._release(number, "sequence <= ?", last, lowest)
         return found
 
-    def _release(self, rule: int, condition: str, bound: float) -> Statements:
-        lowest = min((cursor.low for cursor in self._log.cursors.values()), default=self._log.fed)
+    def _release(self, rule: int, condition: str, bound: float, lowest: int) -> Statements:
         return [
             (
                 f"DELETE FROM message WHERE kept = ? AND {condition} AND sequence <= ?",
@@ -176,20 +223,43 @@ class Cleaning:
 
     def _tick(self) -> None:
         self._timer = self._reactor.callLater(1.0, self._tick)
+        self.look()
+
+    def look(self) -> None:
+        """What is done once a second: all that can wait, and what nobody else asks for."""
         log = self._log
-        if self._pages > CHECKPOINT_PAGES and not self._checkpointing:
-            self._checkpoint()
-        if self._retention and int(self._wall()) % int(TRIM_SECONDS) == 0:
+        log.writer.probe()
+        gone = log.audiences.prune(log.fed)
+        if gone:
+            log.drop_audiences(gone)
+        if self._retention and self._wall() >= self._trim_at:
             self._trim = True
-        lowest = min((cursor.low for cursor in log.cursors.values()), default=log.fed)
-        if log.writer.idle and (
-            self._trim or self._sweep is not None or lowest - self._deleted >= 1
+            self._trim_at = self._wall() + TRIM_SECONDS
+        idle = log.writer.idle
+        if (self._pages > CHECKPOINT_PAGES or (idle and self._vacuumed)) and (
+            not self._checkpointing
         ):
-            if lowest > self._deleted:
-                self._acknowledged = max(self._acknowledged, 1)
-            log.put([], lambda error: None)
-        elif log.writer.idle:
+            self._checkpoint()
+        if not idle:
+            return
+        self._low = max(self._low, self.lowest())
+        if self._acknowledged >= PREFIX:
+            # Nothing else happens: there is time for what one slow cursor pins.
+            self._acknowledged = max(self._acknowledged, SWEEP_AFTER, log.fed)
+        if self._trim or self._acknowledged >= SWEEP_AFTER or self.behind:
+            self._go_on(None)
+        else:
             self._give_back()
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something that the next commit would delete."""
+        return self._low > self._deleted or self._sweep is not None
+
+    def _go_on(self, error: BackendError | None) -> None:
+        """Commit for the sake of what is deleted with it, a portion at a time."""
+        if error is None and (self._trim or self._acknowledged >= SWEEP_AFTER or self.behind):
+            self._log.put([], self._go_on)
 
     def _give_back(self) -> None:
         """Pages that are free go back to the file system, some at a time."""
@@ -198,22 +268,26 @@ class Cleaning:
             return
         free = rows(reader, "PRAGMA freelist_count")[0][0]
         if free > VACUUM_PAGES:
-            self._log.writer.idle_work(f"PRAGMA incremental_vacuum({VACUUM_PAGES * 8})")
+            self._vacuumed = True
+            self._log.writer.idle_work(_vacuum)
 
     def _checkpoint(self) -> None:
         """Move what was committed into the file itself, in a thread of its own."""
         self._checkpointing = True
+        self._vacuumed = False
         restart = self._pages > RESTART_PAGES
         path = self._log.path
         vfs = self._log.vfs
 
         def work() -> None:
-            mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
             try:
                 database = apsw.Connection(path, vfs=vfs)
                 database.execute("PRAGMA synchronous = FULL")
                 database.set_busy_timeout(1000)
-                database.wal_checkpoint(mode=mode)
+                database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if restart:
+                    # Writers wait for this one, but there is little left for it to do.
+                    database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 database.close()
             except apsw.Error:
                 # The next one tries again; what is committed is safe where it is.
@@ -229,3 +303,11 @@ class Cleaning:
     def file_bytes(self) -> int:
         """Size of the database file."""
         return os.path.getsize(self._log.path)
+
+
+def _vacuum(database: apsw.Connection, wanted: Callable[[], bool]) -> None:
+    """In the writer's thread; each step gives one page back."""
+    until = time.monotonic() + VACUUM_SECONDS
+    for _ in database.execute("PRAGMA incremental_vacuum"):
+        if wanted() or time.monotonic() > until:
+            break

@@ -148,6 +148,7 @@ class Cursor:
             log.later(self._fetch, fetching, fetched, limit, limit_bytes)
             return
         self._following = live
+        self._count()
         log.mark(self)
         fetched.callback(Fetched(entries, live))
 
@@ -180,6 +181,7 @@ class Cursor:
     def acknowledge(self, entries: list[Entry]) -> None:
         """@see: L{ICursor.acknowledge}"""
         outstanding = self.outstanding
+        before = self.backlog_messages
         for entry in entries:
             sequence = entry.sequence
             if outstanding.pop(sequence, 0) is None:
@@ -187,7 +189,14 @@ class Cursor:
                 self.backlog_bytes -= entry.size
                 if self.released:
                     self.released.discard(sequence)
+        self._log.cleaning.acknowledged(before - self.backlog_messages)
+        self._count()
         self._log.mark(self)
+
+    def _count(self) -> None:
+        """Where it is certain that nothing is owed, the counters say so."""
+        if not self.outstanding and self._following and self._log.settled:
+            self.backlog_messages = self.backlog_bytes = 0
 
     def release(self, entries: list[Entry], completed: Completed) -> None:
         """@see: L{ICursor.release}"""

@@ -2,75 +2,57 @@
 
 One row a message, with the interned set of cursors that it is for; one small record a cursor. What
 nobody keeps passes through without a row. The rooms beside this one: C{writer} makes groups and
-commits them, C{cursor} is a place in the log, C{rows} the form of what is stored, C{schema} the
-file, C{cleaning} what is deleted and when.
+commits them, C{cursor} is a place in the log, C{audiences} are sets of those, C{rows} the form of
+what is stored, C{schema} the file, C{cleaning} what is deleted and when.
 
 Design 2 and 3; decisions 1 and 2.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, final
-from zlib import crc32
+from typing import Any, Final, final
 
 import apsw
+import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ...errors import BackendError, StoreUnavailable
+from ...errors import BackendError, StoreCorrupt, StoreUnavailable
 from ...failpoints import reach
 from ...interfaces import Completed, IMessageLog, IStateStore
 from ...limits import Limits
-from ...model import Audience, Change, Entry, History, Origin
+from ...model import Change, Entry, History, Origin
 from ...topics import matches
-from .cleaning import Cleaning
+from .audiences import Audiences
+from .cleaning import Cleaning, Retention
 from .cursor import Cursor
+from .folder import Folder
+from .loading import CLEAN, HIGH, doubted, load_high, recount
 from .reading import Reading
 from .rows import (
     Place,
-    decode_members,
     decode_place,
     encode_entry,
-    encode_members,
     encode_place,
     size_of,
+    store_changes,
 )
 from .schema import connect, rows
 from .writer import Job, Writer, backend_error
 
-FILE: Final = "log.sqlite"
-LOCK: Final = "lock"
 SAVE_SECONDS: Final = 1.0
 """How far behind the saved place of a cursor may be."""
-DOUBTED: Final = 1024
-"""After a crash so many messages of a cursor that was following are taken for sent."""
 EASED: Final = 0.5
 """Publishers are read again when the queue is below this share of its mark."""
 
-ROOM_BYTES: Final = 1024 * 1024
-"""What is given up when the disk is full."""
-
 _INSERT: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
-_PUT: Final = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)"
-_DELETE: Final = "DELETE FROM state WHERE kind = ? AND key = ?"
 _SAVE: Final = "INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)"
 _ORIGIN: Final = "INSERT OR IGNORE INTO origin VALUES (?, ?, ?)"
 _FORGET: Final = "DELETE FROM origin WHERE session = ? AND epoch = ? AND packet_id = ?"
-_HIGH: Final = "INSERT OR REPLACE INTO meta VALUES ('high', ?)"
-
-
-class Retention(NamedTuple):
-    """Keep what matches C{filter} for C{age} seconds, and up to C{bytes} of it; C{None} is no
-    such bound."""
-
-    filter: str
-    age: float | None = None
-    bytes: int | None = None
+_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
 @final
@@ -95,14 +77,14 @@ class EmbeddedLog:
         vfs: str | None = None,
     ) -> None:
         self.folder = folder
-        self.path = os.path.join(folder, FILE)
+        self._home = Folder(folder)
+        self.path = self._home.database
         self._reactor = reactor
         self._limits = limits
         self._retention = [Retention(rule.filter, rule.age, rule.bytes) for rule in retention]
         self._wall = wall
         self._monotonic = monotonic or reactor.seconds
         self.vfs = vfs
-        self._lock: int | None = None
         self._feed: Callable[[Sequence[Entry]], None] = lambda entries: None
         self._eased: Callable[[], None] = lambda: None
         self._sequence = 0
@@ -110,25 +92,37 @@ class EmbeddedLog:
         """The last sequence that was fed."""
         self.cursors: dict[str, Cursor] = {}
         self._next_cursor = 1
-        self.members: dict[int, tuple[int, ...]] = {}
-        """Audience → ids of its cursors."""
-        self._audience_ids: dict[tuple[int, ...], int] = {}
-        self._next_audience = 1
         self._by_id: dict[int, Cursor] = {}
+        self.audiences = Audiences(self._by_id)
         self._origins: dict[tuple[str, int], set[int]] = {}
         self._making: set[Cursor] = set()
         """Cursors that are not durable yet."""
         self._marked: dict[Cursor, None] = {}
+        self._saving: dict[Cursor, None] = {}
+        """Those whose places are in the transaction under way."""
         self._save_at = 0.0
         self._timer: Any = None
         self._kept_by: dict[str, int] = {}
+        self._growing = 0
+        """Publications under way that need room."""
         self.queue_bytes = 0
         self.congested = False
         self.reading = Reading(self, lambda: self._wall() - self._monotonic(), wall)
         self.writer = Writer(
-            reactor, self._monotonic, self._connect, self._before_commit, self._make_room
+            reactor,
+            self._monotonic,
+            self._connect,
+            self._before_commit,
+            self._settle,
+            self._home.make_room,
+            self.reading.close,
         )
         self.cleaning = Cleaning(self, self._retention, wall)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was published was fed."""
+        return self.fed == self._sequence
 
     # Opening
 
@@ -144,16 +138,12 @@ class EmbeddedLog:
 
     def _connect(self) -> apsw.Connection:
         database = connect(self.path, self.vfs)
-        database.set_busy_timeout(5000)
-        self.cleaning.watch(database)
-        for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
-            try:
-                os.chmod(os.path.join(self.folder, name), 0o600)
-            except FileNotFoundError:
-                pass
-            except OSError:
-                # A read-only file system says so again when it is written to.
-                pass
+        try:
+            database.set_busy_timeout(5000)
+            self.cleaning.watch(database)
+        except apsw.Error as error:
+            raise backend_error(error, self.path) from None
+        self._home.protect()
         return database
 
     def start(
@@ -163,78 +153,47 @@ class EmbeddedLog:
         self._feed = feed
         self._eased = eased
         try:
-            self._take_folder()
+            self._home.take()
+            self._home.make_room(False)
             self._load(self.writer.start())
             self.reading.open()
-        except OSError as error:
-            return fail(StoreUnavailable(f"{self.folder}: {error.strerror}"))
-        except apsw.Error as error:
-            return fail(backend_error(error))
-        except BackendError as error:
-            return fail(error)
+        except Exception as error:
+            self._give_up()
+            if isinstance(error, OSError):
+                return fail(StoreUnavailable(f"{self.folder}: {error.strerror}"))
+            if isinstance(error, (msgspec.MsgspecError, UnicodeError)):
+                return fail(StoreCorrupt(f"{self.path}: a record cannot be read: {error}"))
+            return fail(backend_error(error, self.path))
         self.cleaning.start(self._reactor)
         return succeed(None)
 
-    def _take_folder(self) -> None:
-        """Make the folder ours: 0700, and nobody else's process in it. H32"""
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        if os.stat(self.folder).st_mode & 0o077:
-            os.chmod(self.folder, 0o700)
-        lock = os.open(
-            os.path.join(self.folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise StoreUnavailable(f"{self.folder}: another process has this log open") from None
-        self._lock = lock
-        self._make_room()
+    def _give_up(self) -> None:
+        """It cannot be opened: leave it to others, or to another try."""
+        self.reading.close()
+        self.writer.abandon()
+        self._home.leave()
 
     def _load(self, database: apsw.Connection) -> None:
-        high = rows(database, "SELECT value FROM meta WHERE name = 'high'")
-        last = rows(database, "SELECT max(sequence) FROM message")[0][0]
-        self._sequence = self.fed = max(high[0][0] if high else 0, last or 0)
-        for number, members in rows(database, "SELECT id, members FROM audience"):
-            self._intern(decode_members(members), number)
-        self._next_audience = max(self.members, default=0) + 1
+        self._sequence, clean = load_high(database)
+        self.fed = self._sequence
+        self.audiences.load(database, self._sequence)
         for number, name, place in rows(database, "SELECT id, name, place FROM cursor"):
             stored = decode_place(place)
             cursor = Cursor(self, name, number, stored, True)
             if stored.dirty:
-                cursor.doubt(self._doubted(database, stored.position))
+                cursor.doubt(doubted(database, stored.position))
             self._add_cursor(cursor)
         self._next_cursor = max(self._by_id, default=0) + 1
+        if not clean:
+            recount(database, list(self.cursors.values()), self._sequence)
         for session, epoch, packet_id in rows(database, "SELECT * FROM origin"):
             self._origins.setdefault((session, epoch), set()).add(packet_id)
         self.cleaning.load(database)
 
-    def _doubted(self, database: apsw.Connection, position: int) -> int:
-        query = (
-            "SELECT max(sequence) FROM (SELECT sequence FROM message WHERE sequence > ? "
-            "ORDER BY sequence LIMIT ?)"
-        )
-        return int(rows(database, query, (position, DOUBTED))[0][0] or 0)
-
     def _add_cursor(self, cursor: Cursor) -> None:
         self.cursors[cursor.name] = cursor
         self._by_id[cursor.id] = cursor
-        cursor.audiences = {
-            number for number, members in self.members.items() if cursor.id in members
-        } or None
-
-    def _make_room(self) -> None:
-        """Keep a file that can be given up when the disk is full, so that deletes can go on."""
-        path = os.path.join(self.folder, "room")
-        try:
-            if self.writer.full:
-                os.truncate(path, 0)
-            elif not os.path.exists(path) or os.path.getsize(path) < ROOM_BYTES:
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
-        except OSError:
-            # A full disk has no room to keep; the writer says what that means.
-            pass
+        cursor.audiences = self.audiences.of(cursor.id)
 
     # Publishing
 
@@ -282,16 +241,21 @@ class EmbeddedLog:
                     for cursor in audience.cursors:
                         cursor.backlog_messages += 1
                         cursor.backlog_bytes += entry.size
+        # Behind one that may be refused for want of room nothing is taken for appended: it may be
+        # the same message again.
+        growing = stored or self._growing > 0
+        self._growing += growing
         self.queue_bytes += size
         if self.queue_bytes > self._limits.log_bytes:
             self.congested = True
 
         def ended(error: BackendError | None) -> None:
+            self._growing -= growing
             self._published(fresh, size, error)
             completed(error)
 
         self.writer.add(
-            Job((lambda db: self._insert(db, fresh)) if stored else None, ended, stored)
+            Job((lambda db: self._insert(db, fresh)) if stored else None, ended, growing)
         )
 
     def _insert(self, database: apsw.Connection, entries: list[Entry]) -> None:
@@ -311,7 +275,7 @@ class EmbeddedLog:
                 messages.append(
                     (
                         entry.sequence,
-                        self._audience_id(database, entry.audience),
+                        self.audiences.number(database, entry.audience, entry.sequence),
                         publish.topic,
                         record,
                         crc,
@@ -329,13 +293,14 @@ class EmbeddedLog:
             for entry in entries:
                 if entry.sequence:
                     self.fed = entry.sequence
-            self._feed(entries)
+            if entries:
+                self._feed(entries)
             reach("after-feed")
         else:
             for entry in entries:
                 origin = entry.origin
                 if origin is not None:
-                    self._known(origin.session, origin.epoch).discard(origin.packet_id)
+                    self._unlearn(origin.session, origin.epoch, origin.packet_id)
                 if entry.sequence and entry.audience is not None:
                     for cursor in entry.audience.cursors:
                         cursor.backlog_messages -= 1
@@ -344,54 +309,23 @@ class EmbeddedLog:
             self.congested = False
             self._eased()
 
-    # Audiences
-
-    def _intern(self, members: tuple[int, ...], number: int) -> None:
-        self.members[number] = members
-        self._audience_ids[members] = number
-        for member in members:
-            cursor = self._by_id.get(member)
-            if cursor is not None:
-                if cursor.audiences is None:
-                    cursor.audiences = set()
-                cursor.audiences.add(number)
-
-    def _audience_id(self, database: apsw.Connection, audience: Audience | None) -> int:
-        if audience is None:
-            return 0
-        if audience.key in self.members:
-            return audience.key
-        members = tuple(sorted({cursor.id for cursor in audience.cursors}))
-        number = self._audience_ids.get(members)
-        if number is None:
-            number = self._next_audience
-            self._next_audience += 1
-            database.execute(
-                "INSERT INTO audience VALUES (?, ?)", (number, encode_members(members))
-            )
-            self._intern(members, number)
-        audience.key = number
-        return number
-
-    def drop_audience(self, number: int) -> None:
-        """No row has it any more."""
-        members = self.members.pop(number)
-        del self._audience_ids[members]
-        for member in members:
-            cursor = self._by_id.get(member)
-            if cursor is not None and cursor.audiences is not None:
-                cursor.audiences.discard(number)
-
     # Origins
 
     def _known(self, session: str, epoch: int) -> set[int]:
         return self._origins.get((session, epoch), set())
 
+    def _unlearn(self, session: str, epoch: int, packet_id: int) -> None:
+        known = self._origins.get((session, epoch))
+        if known is not None:
+            known.discard(packet_id)
+            if not known:
+                del self._origins[session, epoch]
+
     def forget(self, origins: list[Origin], completed: Completed) -> None:
         """@see: L{IMessageLog.forget}"""
         keys = [(o.session, o.epoch, o.packet_id) for o in origins]
-        for session, epoch, packet_id in keys:
-            self._known(session, epoch).discard(packet_id)
+        for key in keys:
+            self._unlearn(*key)
         self._add(lambda db: db.executemany(_FORGET, keys), completed)
 
     def forget_session(self, session: str, completed: Completed) -> None:
@@ -407,7 +341,10 @@ class EmbeddedLog:
         return succeed(sorted(self._known(session, epoch)))
 
     def _add(
-        self, work: Callable[[apsw.Connection], Any], completed: Completed, growing: bool = False
+        self,
+        work: Callable[[apsw.Connection], Any] | None,
+        completed: Completed,
+        growing: bool = False,
     ) -> None:
         self.writer.add(Job(work, completed, growing))
 
@@ -421,7 +358,7 @@ class EmbeddedLog:
             if cursor not in self._making:
                 return succeed(cursor)
             known: Deferred[Any] = Deferred()
-            self._add(lambda db: None, lambda e: _tell(known, cursor, e))
+            self._add(None, lambda e: _tell(known, cursor, e))
             return known
         # At the end as it is assigned: what waits to be committed was published before.
         place = Place(self._sequence, [], [], 0, 0, False)
@@ -449,13 +386,19 @@ class EmbeddedLog:
     def delete_cursor(self, name: str, completed: Completed) -> None:
         """@see: L{IMessageLog.delete_cursor}"""
         cursor = self.cursors.get(name)
-        if cursor is None:
-            self._add(lambda db: None, completed)
-            return
-        self._drop_cursor(cursor)
-        self.cleaning.acknowledged(cursor.backlog_messages)
-        number = cursor.id
-        self._add(lambda db: db.execute("DELETE FROM cursor WHERE id = ?", (number,)), completed)
+        if cursor is not None:
+            self._drop_cursor(cursor)
+            self.cleaning.acknowledged(cursor.backlog_messages)
+        # By name, also when memory has none: a delete that failed may be asked for again.
+        self._add(lambda db: db.execute("DELETE FROM cursor WHERE name = ?", (name,)), completed)
+
+    def drop_audiences(self, numbers: list[int]) -> None:
+        """No message needs them any more."""
+        keys = [(number,) for number in numbers]
+        self._add(
+            lambda db: db.executemany("DELETE FROM audience WHERE id = ?", keys),
+            lambda error: None,
+        )
 
     def _save(self, database: apsw.Connection, cursor: Cursor) -> None:
         if self.cursors.get(cursor.name) is cursor:
@@ -472,7 +415,7 @@ class EmbeddedLog:
         self._timer = None
         if self._marked:
             self._save_at = 0.0
-            self._add(lambda db: None, lambda error: None)
+            self._add(None, lambda error: None)
 
     def save_now(self, cursor: Cursor, completed: Completed) -> None:
         """Save its place with the next group."""
@@ -483,11 +426,22 @@ class EmbeddedLog:
         if self._marked and now >= self._save_at:
             self._save_at = now + SAVE_SECONDS
             marked, self._marked = self._marked, {}
+            self._saving = marked
             for cursor in marked:
                 self._save(database, cursor)
-                self.cleaning.acknowledged(1)
-        database.execute(_HIGH, (self._sequence,))
+        database.execute(_META, (HIGH, self._sequence))
         return self.cleaning.statements(database)
+
+    def _settle(self, committed: bool) -> None:
+        """The transaction under way has ended: what it did is so, or is taken back."""
+        saving, self._saving = self._saving, {}
+        self.audiences.settle(committed)
+        self.cleaning.settle(committed)
+        if not committed:
+            self._save_at = self._monotonic() + SAVE_SECONDS
+            for cursor in saving:
+                if self.cursors.get(cursor.name) is cursor:
+                    self.mark(cursor)
 
     def later(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the next turn."""
@@ -501,6 +455,8 @@ class EmbeddedLog:
             return succeed(self.reading.position_at(start))
         except (ValueError, OverflowError):
             return fail(ValueError(f"{start!r} is no start"))
+        except Exception as error:
+            return fail(self.reading.read_failed(error))
 
     def history(self, topic_filter: str, position: Any, limit: int) -> Deferred[History]:
         """@see: L{IMessageLog.history}"""
@@ -519,7 +475,7 @@ class EmbeddedLog:
     def put(self, changes: list[Change], completed: Completed) -> None:
         """@see: L{IStateStore.put}"""
         growing = any(change.value is not None for change in changes)
-        self._add(lambda db: _put(db, changes), completed, growing)
+        self._add(lambda db: store_changes(db, changes), completed, growing)
 
     def watch(self, kind: str, changed: Callable[[list[Change]], None]) -> None:
         """@see: L{IStateStore.watch}. There are no other nodes."""
@@ -533,22 +489,19 @@ class EmbeddedLog:
             self._timer.cancel()
             self._timer = None
         self.cleaning.stop()
-        if self._lock is None:
+        if not self._home.taken:
             return succeed(None)
         for cursor in self.cursors.values():
             cursor.pause(None)
             self._marked[cursor] = None
         self._save_at = 0.0
-        self._add(lambda db: None, lambda error: None)
+        self._add(lambda db: db.execute(_META, (CLEAN, self._sequence)), lambda error: None)
 
         def closed() -> None:
-            self.reading.close()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._home.leave()
             stopped.callback(None)
 
         self.writer.stop(closed)
@@ -560,11 +513,3 @@ def _tell(done: Deferred[Any], result: Any, error: BackendError | None) -> None:
         done.callback(result)
     else:
         done.errback(error)
-
-
-def _put(database: apsw.Connection, changes: list[Change]) -> None:
-    for change in changes:
-        if change.value is None:
-            database.execute(_DELETE, (change.kind, change.key))
-        else:
-            database.execute(_PUT, (change.kind, change.key, change.value, crc32(change.value)))

@@ -124,7 +124,7 @@ class Reading:
 
     def read_failed(self, error: Exception) -> BackendError:
         """What a failed read is to those above; the reader is opened anew."""
-        found = backend_error(error)
+        found = backend_error(error, self._log.path)
         self.logger.error("the log cannot be read: {error}", event="read_failed", error=str(error))
         if isinstance(error, apsw.Error):
             with suppress(apsw.Error):
@@ -188,7 +188,9 @@ class Reading:
             if records:
                 found(records)
         except Exception as error:
-            done.errback(error if isinstance(error, BackendError) else backend_error(error))
+            done.errback(
+                error if isinstance(error, BackendError) else backend_error(error, self._log.path)
+            )
             return
         count += len(read)
         if len(read) < LOADED:

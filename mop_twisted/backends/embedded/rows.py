@@ -10,14 +10,18 @@ from collections.abc import Callable
 from typing import Any, Final
 from zlib import crc32
 
+import apsw
 import msgspec
 
 from ...codec.packets import NO_PROPERTIES, Properties, Publish
 from ...errors import StoreCorrupt
-from ...model import Entry
+from ...model import Change, Entry
 
 OVERHEAD: Final = 64
 """Bytes that a message counts for beside its topic and payload."""
+
+_PUT: Final = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)"
+_DELETE: Final = "DELETE FROM state WHERE kind = ? AND key = ?"
 
 _QOS: Final = 3
 _RETAIN: Final = 4
@@ -101,3 +105,12 @@ encode_place: Final[Callable[[Place], bytes]] = msgspec.msgpack.Encoder().encode
 decode_place: Final = msgspec.msgpack.Decoder(Place).decode
 encode_members: Final[Callable[[tuple[int, ...]], bytes]] = msgspec.msgpack.Encoder().encode
 decode_members: Final = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+def store_changes(database: apsw.Connection, changes: list[Change]) -> None:
+    """Records of the state store, each with its CRC."""
+    for change in changes:
+        if change.value is None:
+            database.execute(_DELETE, (change.kind, change.key))
+        else:
+            database.execute(_PUT, (change.kind, change.key, change.value, crc32(change.value)))

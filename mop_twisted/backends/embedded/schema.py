@@ -6,6 +6,8 @@ one. A file of a newer release is not touched.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Any, Final
 
 import apsw
@@ -27,6 +29,8 @@ PRAGMAS: Final = (
     "PRAGMA trusted_schema = OFF",
     # Large enough for the hot end of the log.
     "PRAGMA cache_size = -16384",
+    # The floors of a sweep need no file, least of all on a full disk.
+    "PRAGMA temp_store = MEMORY",
 )
 
 MIGRATIONS: Final = (
@@ -76,10 +80,18 @@ def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     @raise StoreUnavailable: it cannot be opened.
     """
     try:
+        if os.path.exists(path):
+            refuse_newer(path, vfs)
         database = apsw.Connection(path, vfs=vfs)
-        for pragma in PRAGMAS:
-            database.execute(pragma).fetchall()
-        migrate(database, path)
+        try:
+            for pragma in PRAGMAS:
+                database.execute(pragma).fetchall()
+            migrate(database, path)
+        except BaseException:
+            # What is damaged may not close either.
+            with suppress(apsw.Error):
+                database.close(True)
+            raise
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(f"{path}: {error}") from None
     except apsw.Error as error:
@@ -87,9 +99,32 @@ def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     return database
 
 
+def refuse_newer(path: str, vfs: str | None) -> None:
+    """Look before anything is touched.
+
+    @raise SchemaTooNew: the file is ahead of us.
+    """
+    reader = connect_reader(path, vfs)
+    try:
+        check_version(reader, path)
+    finally:
+        reader.close(True)
+
+
 def rows(database: apsw.Connection, statement: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
     """All rows of a query; short, since an open read pins the file of changes."""
     return database.execute(statement, bindings).fetchall()
+
+
+def check_version(database: apsw.Connection, path: str) -> int:
+    """The version of a file.
+
+    @raise SchemaTooNew: the file is ahead of us.
+    """
+    version = int(rows(database, "PRAGMA user_version")[0][0])
+    if version > len(MIGRATIONS):
+        raise SchemaTooNew(f"{path} has version {version}, this release knows {len(MIGRATIONS)}")
+    return version
 
 
 def migrate(database: apsw.Connection, path: str) -> None:
@@ -97,9 +132,7 @@ def migrate(database: apsw.Connection, path: str) -> None:
 
     @raise SchemaTooNew: the file is ahead of us.
     """
-    version = int(rows(database, "PRAGMA user_version")[0][0])
-    if version > len(MIGRATIONS):
-        raise SchemaTooNew(f"{path} has version {version}, this release knows {len(MIGRATIONS)}")
+    version = check_version(database, path)
     for number, (_, statements) in enumerate(MIGRATIONS[version:], version + 1):
         with database:
             database.execute(statements)

@@ -5,6 +5,10 @@ step, in the writer's thread: SQLite's binding lets go of the interpreter at eve
 thread that makes a thousand of them beside a busy reactor waits a thousand times for it (decision
 2 has the figures). While a commit is under way the next group collects; there is no timer.
 
+A transaction that failed is over for all that was in it and behind it: its connection is closed,
+and whoever keeps in memory what it had changed is told to take it back. When it was the disk that
+was full, only what needs room fails.
+
 It knows no messages: jobs tell it what to execute.
 """
 
@@ -17,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, Final, final
 
 import apsw
+from twisted.logger import Logger
 
 from ...errors import BackendError, StoreCorrupt, StoreFull, StoreUnavailable
 from ...failpoints import reach
@@ -28,15 +33,15 @@ REOPEN_SECONDS: Final = 1.0
 """After a failure the file is tried again at most this often."""
 
 
-def backend_error(error: Exception) -> BackendError:
+def backend_error(error: Exception, path: str = "the log") -> BackendError:
     """What SQLite's error is to those above."""
     if isinstance(error, BackendError):
         return error
     if isinstance(error, apsw.FullError):
-        return StoreFull(f"no room for the log: {error}")
+        return StoreFull(f"{path} has no room: {error}")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-        return StoreCorrupt(f"the log is damaged: {error}")
-    return StoreUnavailable(f"the log cannot be written: {type(error).__name__}: {error}")
+        return StoreCorrupt(f"{path} is damaged: {error}")
+    return StoreUnavailable(f"{path} cannot be used: {type(error).__name__}: {error}")
 
 
 @final
@@ -60,8 +65,12 @@ class Writer:
 
     C{connect} opens the database; C{finish} is called on the reactor's thread with the
     connection before each commit, and returns statements that the thread executes in it;
-    C{failed} when a transaction failed.
+    C{settled} is told whether that transaction was committed, before the jobs are; C{make_room}
+    gives up (C{True}) or takes back what is kept free for a full disk, and tells whether that
+    went; C{closing} is called before the database is closed for good.
     """
+
+    logger = Logger()
 
     def __init__(
         self,
@@ -69,13 +78,17 @@ class Writer:
         seconds: Callable[[], float],
         connect: Callable[[], apsw.Connection],
         finish: Callable[[apsw.Connection], list[tuple[str, tuple[Any, ...]]]],
-        make_room: Callable[[], None],
+        settled: Callable[[bool], None],
+        make_room: Callable[[bool], bool],
+        closing: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._seconds = seconds
         self._connect = connect
         self._finish = finish
+        self._settled = settled
         self._make_room = make_room
+        self._closing = closing
         self._database: apsw.Connection | None = None
         self._waiting: list[Job] = []
         self._busy = False
@@ -108,6 +121,18 @@ class Writer:
         self._thread.start()
         return self._database
 
+    def abandon(self) -> None:
+        """End before anything was added: what was opened is no log."""
+        self._orders.put(None)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._database is not None:
+            with suppress(apsw.Error):
+                self._database.close(True)
+            self._database = None
+        self._orders = SimpleQueue()
+
     def add(self, job: Job) -> None:
         """Have a job done with the next group."""
         self._waiting.append(job)
@@ -131,18 +156,20 @@ class Writer:
         if not group and self._stopped is not None:
             self._close()
             return
+        # From here on: who is told of an end may add what comes next.
+        self._busy = True
         refused, group = self._refusable(group)
-        for job in refused:
+        if refused:
             assert self.failure is not None
-            job.ended(self.failure)
+            self._end(refused, self.failure)
         database = self._database or self._reopen()
         if database is None:
-            failure = self.failure or StoreUnavailable("the log is not open")
-            for job in group:
-                job.ended(failure)
+            self._end(group, self.failure or StoreUnavailable("the log is not open"))
             self._next()
             return
-        self._busy = True
+        if not group:
+            self._next()
+            return
         try:
             database.execute("BEGIN IMMEDIATE")
             for job in group:
@@ -163,7 +190,7 @@ class Writer:
 
     def _reopen(self) -> apsw.Connection | None:
         now = self._seconds()
-        if now < self._retry_at:
+        if now < self._retry_at and self._stopped is None:
             return None
         self._retry_at = now + REOPEN_SECONDS
         try:
@@ -174,15 +201,22 @@ class Writer:
 
     def _committed(self, group: list[Job], began: float) -> None:
         reach("after-commit")
-        self._busy = False
         if self.failure is not None and (not self.full or any(job.growing for job in group)):
             self.failure = None
-            self._make_room()
+            self._make_room(False)
         self.commit_seconds = self._seconds() - began
         self.committed(len(group), self.commit_seconds)
-        for job in group:
-            job.ended(None)
+        self._settled(True)
+        self._end(group, None)
         self._next()
+
+    def _end(self, group: list[Job], error: BackendError | None) -> None:
+        for job in group:
+            try:
+                job.ended(error)
+            except Exception:
+                # Somebody's fault, but nobody else's loss.
+                self.logger.failure("told of its end, a job failed", event="job_end_failed")
 
     def _next(self) -> None:
         self._busy = False
@@ -207,16 +241,20 @@ class Writer:
             # It is gone either way; what it held is rolled back by whoever opens next.
             with suppress(apsw.Error):
                 database.close(True)
+        self._settled(False)
+        behind, self._waiting = self._waiting, []
+        ended = [*group, *behind]
         if isinstance(failure, StoreFull):
-            self._make_room()
-            # Deletes and acknowledgements need no growing file: they go on at once.
+            self._make_room(True)
             try:
                 self._database = self._connect()
             except BackendError:
                 self._database = None
-        behind, self._waiting = self._waiting, []
-        for job in [*group, *behind]:
-            job.ended(failure)
+            if any(job.growing for job in group):
+                # Deletes and acknowledgements need no growing file: alone they may well succeed.
+                self._waiting = [job for job in ended if not job.growing]
+                ended = [job for job in ended if job.growing]
+        self._end(ended, failure)
         self._next()
 
     def _close(self) -> None:
@@ -225,8 +263,12 @@ class Writer:
             if self._thread is not None:
                 self._thread.join()
                 self._thread = None
+            self._closing()
             if self._database is not None:
-                self._database.close()
+                # It is the last: what was committed is moved into the file itself now, or else
+                # at the next start.
+                with suppress(apsw.Error):
+                    self._database.close()
                 self._database = None
             if stopped is not None:
                 stopped()
@@ -235,23 +277,33 @@ class Writer:
         self._orders.put(None)
         self._reactor.callLater(0, ended)
 
-    def idle_work(self, statement: str) -> None:
-        """Execute one statement in the thread, outside a transaction, if nothing waits."""
+    def probe(self) -> None:
+        """See whether what failed goes again, when nobody else tries."""
+        if self.failure is None or not self.idle or self._seconds() < self._retry_at:
+            return
+        if self.full and not self._make_room(False):
+            self._retry_at = self._seconds() + REOPEN_SECONDS
+            return
+        self.add(Job(None, lambda error: None, True))
+
+    def idle_work(self, work: Callable[[apsw.Connection, Callable[[], bool]], None]) -> None:
+        """Do something in the thread, outside a transaction, if nothing waits; it is to ask
+        the function that it gets whether somebody waits meanwhile, and stop then."""
         database = self._database
         if not self.idle or database is None or self._stopped is not None:
             return
         self._busy = True
 
-        def work() -> None:
+        def ordered() -> None:
             try:
-                database.execute(statement).fetchall()
-            except apsw.Error as error:
+                work(database, lambda: bool(self._waiting))
+            except Exception as error:
                 caught = error
                 self._reactor.callFromThread(lambda: self._failed([], caught))
                 return
             self._reactor.callFromThread(self._next)
 
-        self._orders.put(work)
+        self._orders.put(ordered)
 
     # On the writer's thread
 
