@@ -25,6 +25,7 @@ import tokenize
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.conformance.__main__ import ROOT, TAG, test_places
@@ -104,21 +105,54 @@ def disabled(lines: list[str], statement: ast.stmt) -> str:
     return "".join([*lines[:begin], head + instead + tail, *lines[end + 1 :]])
 
 
+def imports(module: str, source: str) -> Iterator[str]:
+    """What a module imports, by whole names; a name that is no module does no harm."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+@cache
+def users_of(module: str) -> list[str]:
+    """The test modules that use what is no test module itself: tables of rows, contracts."""
+    uses: dict[str, set[str]] = {}
+    for path in (ROOT / "tests").rglob("*.py"):
+        name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        uses[name] = set(imports(name, path.read_text()))
+    found = {module}
+    while more := {name for name in uses if uses[name] & found} - found:
+        found |= more
+    return sorted(name for name in found if name.rpartition(".")[2].startswith("test_"))
+
+
 def tests_of(numbers: tuple[str, ...], places: dict[str, list[str]]) -> list[str]:
-    """What trial shall run: the tests that carry one of the numbers, or for a row of a table the
-    tests of its room. Crash campaigns only where nothing else is there."""
+    """What trial shall run: the tests that carry one of the numbers, or who uses the table or the
+    contract that does. Crash campaigns only where nothing else is there."""
     found: dict[str, None] = {}
     for number in numbers:
         for place in places.get(number, []):
             name, _, line = place.partition(":")
             if line:
-                folder, _, module = name.removesuffix(".py").rpartition("/")
-                name = folder.replace("/", ".")
-                if module.startswith("test_") or folder == "tests":
-                    name += f".{module}"
-            found[name] = None
+                module = name.removesuffix(".py").replace("/", ".")
+                found.update(dict.fromkeys(users(module)))
+            elif not name.rsplit(".", 3)[1].startswith("test_"):
+                found.update(dict.fromkeys(users(name.rsplit(".", 2)[0])))
+            else:
+                found[name] = None
     quick = [name for name in found if not name.startswith("tests.crash")]
     return quick or list(found)
+
+
+def users(module: str) -> list[str]:
+    """The module itself if it has tests, else who uses it."""
+    if module.rpartition(".")[2].startswith("test_"):
+        return [module]
+    return users_of(module)
 
 
 def green(folder: Path, names: list[str]) -> bool:
