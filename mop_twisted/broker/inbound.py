@@ -261,9 +261,10 @@ class Inbound:
             self._outbox.add(connection)
 
     def publish_will(
-        self, session: Session, will: WillMessage, completed: Callable[[], None]
+        self, session: Session, will: WillMessage, completed: Callable[[Origin | None], None]
     ) -> None:
-        """Publish a will in its session's name, once, also over a crash; then C{completed}.
+        """Publish a will in its session's name, once, also over a crash; then C{completed}, with
+        the origin that the log remembers it by: to be forgotten once the record of the will is.
 
         [MQTT5-3.1.2-8] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16]
         [MQTT311-3.1.2-17]
@@ -271,7 +272,7 @@ class Inbound:
         # H15: the right is asked for when it fires as well as at CONNECT.
         if not self._authority.authorizer.may_publish(session.identity, will.topic):
             self._counters.drop(DropReason.NOT_AUTHORIZED, 1)
-            completed()
+            completed(None)
             return
         publish = Publish(
             will.topic, will.payload, will.qos, will.retain, properties=will.properties
@@ -287,4 +288,4 @@ class Inbound:
         if publish.retain and self._retained.refusal(publish) is None:
             self._store.put([self._retained.change(publish)], lambda error: None)
         self._counters.wills_published += 1
-        self._log.publish([entry], lambda error: completed() if error is None else None)
+        self._log.publish([entry], lambda error: completed(origin) if error is None else None)

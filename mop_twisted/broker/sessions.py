@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
 from ..interfaces import IMessageLog, IStateStore
-from ..model import SECONDS_FOR_EVER, Change, Identity, Subscription
+from ..model import SECONDS_FOR_EVER, Change, Identity, Origin, Subscription
 from ..topics import parse_shared
 from .counters import Counters
 from .plan import Plan
@@ -119,12 +119,20 @@ class Sessions:
         else:
             self._store.put([Change(SESSION, session.client_id, None)], _ignore)
 
-    def _will_settled(self, session: Session) -> None:
+    def _will_settled(self, session: Session, origin: Origin | None) -> None:
+        """Its will has been published: the record forgets it, and then so does the log."""
+
+        def stored(error: object) -> None:
+            if error is None and origin is not None:
+                self._log.forget([origin], _ignore)
+
+        # Of whoever has the client identifier by now: a session that ended with its will left
+        # its record, and who began anew may have had nothing to write.
         current = self.by_client.get(session.client_id)
-        if current is None:
-            self._store.put([Change(SESSION, session.client_id, None)], _ignore)
-        elif current is session:
-            self.store(session)
+        if current is None or not (current.durable or current.will is not None):
+            self._store.put([Change(SESSION, session.client_id, None)], stored)
+        else:
+            self._store.put([self.change(current)], stored)
 
     # Ends
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import final
 
+from ..model import Origin
 from .inbound import Inbound
 from .session import Session
 
@@ -26,7 +27,7 @@ class Wills:
         self._seconds = seconds
         self._due: list[tuple[float, int, Session]] = []
         self._count = 0
-        self.settled: Callable[[Session], None] = lambda session: None
+        self.settled: Callable[[Session, Origin | None], None] = lambda session, origin: None
         """Told when a session's will has been published and its record can forget it."""
 
     def connection_ended(self, session: Session, now: float) -> None:
@@ -58,7 +59,7 @@ class Wills:
         session.will_at = 0.0
         # [MQTT311-3.1.2-12]
         if will is not None:
-            self._inbound.publish_will(session, will, lambda: self.settled(session))
+            self._inbound.publish_will(session, will, lambda origin: self.settled(session, origin))
 
     def tick(self, now: float) -> None:
         """Fire what is due."""
