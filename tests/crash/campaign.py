@@ -23,8 +23,9 @@ from collections.abc import Callable
 
 from mop_twisted.codec.packets import WillMessage
 
-from .client import Client, GroupMember, Loop, Publisher, Shares, Subscriber
+from .client import Client, Loop, Publisher
 from .gateway import Gateway
+from .subscriber import GroupMember, Shares, Subscriber
 
 PATIENCE = 30.0
 """Seconds without progress after which something is lost, or hangs."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from mop_twisted.codec.packets import PUBLISH
 
-from .client import Client, Loop, Publisher, Subscriber
+from .client import Client, Loop, Publisher
 from .gateway import Gateway
+from .subscriber import Subscriber
 
 PATIENCE = 20.0
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .client import Loop, Publisher, Subscriber
+from .client import Loop, Publisher
 from .gateway import Gateway
+from .subscriber import Subscriber
 
 PATIENCE = 60.0
 FLOOR = 4 * 1024 * 1024
