@@ -5,7 +5,7 @@
     │  ├─ MalformedPacket 0x81 · ProtocolBreach 0x82 · UnsupportedVersion 0x84
     │  ├─ ReceiveMaximumExceeded 0x93 · TopicAliasInvalid 0x94 · PacketTooLarge 0x95
     │  ├─ ClientIdentifierNotValid 0x85 · KeepAliveExceeded 0x8D
-    │  └─ TopicNameInvalid 0x90 · TopicFilterInvalid 0x8F
+    │  └─ TopicNameInvalid 0x90 · TopicFilterInvalid 0x8F · AnswersNotRead 0x97
     ├─ Refused              policy says no: a reason code, the connection may live
     ├─ BackendError         the log or the store could not do it
     │  └─ StoreUnavailable · StoreFull · StoreCorrupt · SchemaTooNew
@@ -86,6 +86,12 @@ class PacketTooLarge(PeerError):
     """A packet over our maximum packet size."""
 
     reason = ReasonCode.PACKET_TOO_LARGE
+
+
+class AnswersNotRead(PeerError):
+    """A client that goes on asking and does not read what it is answered."""
+
+    reason = ReasonCode.QUOTA_EXCEEDED
 
 
 class KeepAliveExceeded(PeerError):

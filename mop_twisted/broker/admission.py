@@ -200,15 +200,17 @@ class Admission:
         session, present = self._take_session(connection, connect, identity)
         asked = connection.session_expiry
         session.expiry = min(asked, self._limits.session_expiry_maximum)
-        had_record = session.durable or session.will is not None
         session.incarnation = secrets.randbits(62)
         # [MQTT5-3.1.2-7]
         session.will = will
         self._wills.cancel(session)
         try:
             if session.expiry and session.cursor is None:
-                session.cursor = yield self._log.cursor(session.client_id)
-            if session.durable or will is not None or had_record:
+                cursor = yield self._log.cursor(session.client_id)
+                if self._ended_meanwhile(session):
+                    return
+                session.cursor = cursor
+            if session.durable or will is not None:
                 # [design 3.2, 3.11]: the session and its will are safe before CONNACK.
                 stored: Deferred[Any] = Deferred()
                 self._store.put([self._sessions.change(session)], stored.callback)
@@ -226,6 +228,16 @@ class Admission:
         if not session.durable:
             session.flights = Flights()
         self._accept(session, present, connection, connect, asked, assigned, data)
+
+    def _ended_meanwhile(self, session: Session) -> bool:
+        """Whether a later CONNECT has ended this session while its cursor was made; the cursor
+        is then nobody's, unless that one has need of it too."""
+        current = self._sessions.find(session.client_id)
+        if current is session:
+            return False
+        if current is None or not current.expiry:
+            self._log.delete_cursor(session.client_id, lambda error: None)
+        return True
 
     def _take_session(
         self, connection: Connection, connect: Connect, identity: Identity

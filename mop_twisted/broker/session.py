@@ -65,6 +65,7 @@ class Session:
         "publish_verdicts",
         "queue",
         "queue_bytes",
+        "recorded",
         "replaying",
         "subscriptions",
         "verdict_version",
@@ -98,6 +99,8 @@ class Session:
         self.will: WillMessage | None = None
         self.will_at = 0.0
         """Monotonic second at which the will is due after its delay; 0.0: not pending."""
+        self.recorded = False
+        """The store has, or is being told, a record of it."""
         self.publish_verdicts: dict[str, bool] | None = None
         self.verdict_version = -1
 

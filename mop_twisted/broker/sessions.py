@@ -98,6 +98,7 @@ class Sessions:
 
     def change(self, session: Session) -> Change:
         """The record of a session as it is now."""
+        session.recorded = True
         left = 0.0
         if session.connection is None:
             left = self._wall() + session.left_at - self._seconds()
@@ -116,7 +117,8 @@ class Sessions:
         """Write its record, or delete it when nothing needs it any more."""
         if session.durable or session.will is not None:
             self._store.put([self.change(session)], _ignore)
-        else:
+        elif session.recorded:
+            session.recorded = False
             self._store.put([Change(SESSION, session.client_id, None)], _ignore)
 
     def _will_settled(self, session: Session, origin: Origin | None) -> None:
@@ -142,7 +144,6 @@ class Sessions:
         [MQTT5-3.1.2-4] [MQTT5-4.1.0-2] [MQTT311-3.1.2-6]. Retained messages are no part of it
         [MQTT311-3.1.2-7].
         """
-        had_record = session.durable or session.will is not None
         if self.by_client.get(session.client_id) is session:
             del self.by_client[session.client_id]
         changes: list[Change] = []
@@ -162,7 +163,8 @@ class Sessions:
             self._log.forget_session(session.client_id, _ignore)
         if session.will is not None:
             self._wills.fire(session)
-        elif had_record:
+        elif session.recorded:
+            session.recorded = False
             changes.append(Change(SESSION, session.client_id, None))
         if changes:
             self._store.put(changes, _ignore)
@@ -258,6 +260,7 @@ class Sessions:
         session.left_at = now - away
         session.will = will_of(record.will)
         session.cursor = True if record.durable else None
+        session.recorded = True
 
     def _load_subscription(self, session: Session, topic_filter: str, value: bytes) -> Any:
         record = decode_subscription(value)

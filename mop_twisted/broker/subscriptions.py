@@ -83,6 +83,8 @@ class Subscriptions:
                 reasons = [int(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)] * len(packet.requests)
                 self._answer(connection, Suback(packet.packet_id, reasons))
                 return
+            if session.connection is not connection:
+                return
         reasons = []
         added: list[tuple[Subscription, bool]] = []
         for request in packet.requests:
@@ -98,6 +100,14 @@ class Subscriptions:
             if group is not None and self._groups.needs_cursor(group):
                 yield self._groups.open_cursor(group)
                 self._router.touch(subscription)
+        if session.connection is not connection:
+            return
+        # What an UNSUBSCRIBE behind this packet has taken back is not stored again.
+        added = [
+            (subscription, new)
+            for subscription, new in added
+            if session.subscriptions.get(subscription.topic_filter) is subscription
+        ]
         if session.durable and added:
             # [design 3.2]: SUBACK is gated by its change.
             done: Deferred[Any] = Deferred()
@@ -114,7 +124,7 @@ class Subscriptions:
             if error is not None:
                 reasons = [reason if reason >= FAILURE else int(error.reason) for reason in reasons]
                 for subscription, new in added:
-                    if new:
+                    if new and session.subscriptions.get(subscription.topic_filter) is subscription:
                         self._remove(session, subscription)
                 added = []
         # [MQTT5-3.8.4-2] [MQTT5-3.8.4-6] [MQTT5-3.9.3-1] [MQTT311-3.8.4-2] [MQTT311-3.9.3-1]
@@ -155,6 +165,13 @@ class Subscriptions:
         # H17: asked for the pattern, never for the name with $share before it.
         if not self._authority.authorizer.may_subscribe(session.identity, pattern):
             return ReasonCode.NOT_AUTHORIZED
+        if old is not None and session.replaying is not None and old in session.replaying:
+            # Its history is still being read: it goes on, by the new options.
+            old.qos = request.qos
+            old.no_local = request.no_local or connection.bridge
+            old.retain_as_published = request.retain_as_published or connection.bridge
+            old.identifier = identifier
+            return old, False
         subscription = Subscription(
             session,
             topic_filter,

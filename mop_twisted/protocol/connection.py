@@ -46,6 +46,7 @@ from ..codec.properties import (
     TOPIC_ALIAS,
 )
 from ..errors import (
+    AnswersNotRead,
     KeepAliveExceeded,
     PeerError,
     ProtocolBreach,
@@ -70,8 +71,11 @@ PERMITTED: Final[dict[int, tuple[type, ...]]] = {
     CLOSED: (),
 }  # fmt: skip
 """Which packets a phase takes. What a client sends ahead of its CONNACK, as 3.1.1 allows, is
-held until the broker has decided; all else is a protocol error."""
+held until the broker has decided, a DISCONNECT behind it too; all else is a protocol error."""
 
+
+UNREAD: Final = 65_536
+"""Packets that a client may send while it takes none of ours."""
 
 _TYPE_OF: Final[dict[type, int]] = {
     Connect: CONNECT,
@@ -91,7 +95,9 @@ class Connection(Sender):
     __slots__ = (
         "_aliases_in",
         "_decoder",
+        "_early",
         "_held",
+        "_unread",
         "authentication_method",
         "bridge",
         "client_id",
@@ -132,6 +138,10 @@ class Connection(Sender):
         )
         self._held: list[Any] | None = None
         self._aliases_in: dict[int, str] | None = None
+        self._early = 0
+        """Bytes that came before the broker had decided."""
+        self._unread = 0
+        """Packets that came while the transport took nothing."""
 
     # Bytes in
 
@@ -163,10 +173,17 @@ class Connection(Sender):
                 raise self._decoder.error
         except PeerError as error:
             self._fail(error, events)
-        if self._held is not None and self._decoder.buffered + len(data) > (
-            self.limits.maximum_packet_size_before_connect
-        ):
-            self.reading = False
+        if self.phase == CONNECTING:
+            self._early += len(data)
+            if self._early > self.limits.maximum_packet_size:
+                self.reading = False
+        elif self.congested and self.phase == ESTABLISHED:
+            # Answers to a client that does not read them are held, but not without end.
+            self._unread += len(packets)
+            if self._unread > UNREAD:
+                self._fail(AnswersNotRead("too many packets without reading answers"), events)
+        else:
+            self._unread = 0
         return events
 
     def _take(self, packet: Any, events: list[Any]) -> None:
@@ -175,7 +192,10 @@ class Connection(Sender):
         if phase == CLOSED:
             return
         kind = type(packet)
-        if kind not in PERMITTED[phase]:
+        if kind not in PERMITTED[phase] or (
+            # It gives up an exchange of AUTH packets, but does not overtake what was sent before.
+            kind is Disconnect and phase == CONNECTING and self.authentication_method is None
+        ):
             if phase == CONNECTING and kind is not Connect:
                 # [MQTT5-3.1.4-6] decides later whether this is ever looked at.
                 if self._held is None:
@@ -292,6 +312,7 @@ class Connection(Sender):
                 flight = flights.sent.pop(packet_id, None)
                 if flight is not None:
                     if flight.qos != 1:
+                        flights.sent[packet_id] = flight
                         raise ProtocolBreach("PUBACK for a QoS 2 PUBLISH")
                     settled.append(flight)
             self.window += len(settled)
@@ -321,11 +342,14 @@ class Connection(Sender):
                 # [MQTT5-4.3.3-5]
                 flights.released[packet_id] = flight
                 if flight.entry is None:
+                    flight.safe = True
                     ready.append(packet_id)
                 else:
                     durable.append(flight)
             elif packet_id in flights.released:
-                ready.append(packet_id)
+                # Said twice: PUBREL still waits for the first to be durable.
+                if flights.released[packet_id].safe:
+                    ready.append(packet_id)
             else:
                 self._send_ack(PUBREL, packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
         if ready:
@@ -431,7 +455,8 @@ class Connection(Sender):
         """End the connection if its time is over."""
         deadline = self.deadline
         events: list[Any] = []
-        if deadline and now >= deadline and self.reading:
+        # Time in which we do not read does not count, but for the time to connect.
+        if deadline and now >= deadline and (self.reading or self.phase < ESTABLISHED):
             self._fail(KeepAliveExceeded("no packet in time", "MQTT5-3.1.2-22"), events)
         return events
 

@@ -35,6 +35,7 @@ class Flight:
         "publish",
         "qos",
         "retain",
+        "safe",
     )
 
     def __init__(
@@ -56,6 +57,8 @@ class Flight:
         self.ordinal = 0
         """The entry's, for the cursor that it came by."""
         self.dup = False
+        self.safe = False
+        """PUBREC is durable: PUBREL may be sent."""
 
 
 @final

@@ -219,12 +219,17 @@ class Sender:
     def release(self, flights: list[Flight]) -> None:
         """PUBREL for flights whose PUBREC is durable."""
         released = self.flights.released
-        packet_ids = [f.packet_id for f in flights if released.get(f.packet_id) is f]
+        packet_ids = []
+        for flight in flights:
+            flight.safe = True
+            if released.get(flight.packet_id) is flight:
+                packet_ids.append(flight.packet_id)
         if packet_ids and self.phase == ESTABLISHED:
             self._send_plain_acks(PUBREL, packet_ids)
 
     def release_again(self, flight: Flight) -> None:
         """After a reconnect: PUBREL is owed, not PUBLISH. [MQTT5-4.4.0-1] [MQTT5-4.3.3-6]"""
+        flight.safe = True
         self.flights.released[flight.packet_id] = flight
         self.window -= 1
         self._send_plain_acks(PUBREL, [flight.packet_id])
@@ -244,8 +249,16 @@ class Sender:
                 props = {**props, TOPIC_ALIAS: alias}
                 topic = ""
             elif len(aliases) < self.topic_alias_maximum:
-                alias = aliases[topic] = len(aliases) + 1
-                props = {**props, TOPIC_ALIAS: alias}
+                alias = len(aliases) + 1
+                with_alias = {**props, TOPIC_ALIAS: alias}
+                frame = encode_publish(
+                    publish, self.version, qos, retain, dup, packet_id, with_alias, topic=topic
+                )
+                maximum = self.maximum_packet_size
+                if not maximum or len(frame) <= maximum:
+                    # Only what is sent can be referred to.
+                    aliases[topic] = alias
+                    return frame
         return encode_publish(
             publish, self.version, qos, retain, dup, packet_id, props, topic=topic
         )
