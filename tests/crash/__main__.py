@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ LENGTH = 50
 MESSAGES = 10_000
 """Acknowledged in a round of C{kill}."""
 WIDTH = 40
+POWER = "tests.backends.test_embedded_power"
 
 
 def show(done: int, of: int, what: str) -> None:
@@ -78,12 +80,13 @@ def million(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     return {"passed": not complaints, "complaints": complaints, **run.figures}
 
 
-def trial(*names: str) -> dict[str, Any]:
+def trial(*names: str, **environment: str) -> dict[str, Any]:
     """Tests that are a campaign by themselves."""
     ended = subprocess.run(
         [sys.executable, "-m", "twisted.trial", "--temp-directory",
          tempfile.mkdtemp(prefix="mop-chaos-") + "/trial", *names],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **environment},
     )  # fmt: skip
     print(ended.stdout, file=sys.stderr)
     return {"passed": ended.returncode == 0, "tests": ended.stdout.splitlines()[-1]}
@@ -108,11 +111,8 @@ def module(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def power(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Power cuts: what the disk had not been told to keep is gone."""
-    arguments = ["--seed", str(seed)]
-    if options.rounds:
-        arguments += ["--rounds", str(options.rounds)]
-    return module("tests.backends.power", *arguments)
+    """Power cuts: what the disk had not been told to keep is gone. Cut n is always the same."""
+    return trial(POWER, MOP_POWER_CUTS=str(options.rounds or 300))
 
 
 def mutation(options: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def main() -> int:
     unknown = sorted(set(names) - set(CAMPAIGNS))
     if unknown:
         parser.error(f"no such campaign: {', '.join(unknown)}")
-    if not options.campaigns and importlib.util.find_spec("tests.backends.power") is None:
+    if not options.campaigns and importlib.util.find_spec(POWER) is None:
         names.remove("power")
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
     results: dict[str, Any] = {"seed": seed}
