@@ -71,13 +71,18 @@ class Reading:
 
     def close(self) -> None:
         """No reads from here on."""
-        if self.reader is not None:
-            self.reader.close()
-            self.reader = None
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            # A disk that fails may fail here, too; a stop is not to wait for it.
+            with suppress(apsw.Error):
+                reader.close(True)
 
     def _open_reader(self) -> apsw.Connection:
         if self.reader is None:
-            raise StoreUnavailable("the log is closed")
+            if not self._log.writer.running:
+                raise StoreUnavailable("the log is closed")
+            self.open()
+            assert self.reader is not None
         return self.reader
 
     def _entries(self, rows: list[Any]) -> list[Entry]:
@@ -127,6 +132,7 @@ class Reading:
         found = backend_error(error, self._log.path)
         self.logger.error("the log cannot be read: {error}", event="read_failed", error=str(error))
         if isinstance(error, apsw.Error):
+            self.close()
             with suppress(apsw.Error):
                 self.reader = connect_reader(self._log.path, self._log.vfs)
         return found

@@ -107,6 +107,9 @@ def refuse_newer(path: str, vfs: str | None) -> None:
     reader = connect_reader(path, vfs)
     try:
         check_version(reader, path)
+    except (apsw.ReadOnlyError, apsw.CantOpenError):
+        # Power went before the file was in WAL mode: only who may write can roll that back.
+        pass
     finally:
         reader.close(True)
 

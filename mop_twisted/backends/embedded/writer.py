@@ -110,6 +110,11 @@ class Writer:
         return isinstance(self.failure, StoreFull)
 
     @property
+    def running(self) -> bool:
+        """Whether it was started and not told to stop."""
+        return self._thread is not None and self._stopped is None
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is being written or waits."""
         return not (self._busy or self._waiting)
