@@ -187,6 +187,7 @@ class Broker:
         session: Session | None = connection.session
         if session is not None:
             self.sending.pump(session)
+        self.retained.wake()
 
     def tick(self) -> None:
         """Once a second: what is due by time."""
@@ -195,6 +196,8 @@ class Broker:
         self.wills.tick(now)
         self._count_now()
         self.sending.tick()
+        self.retained.wake()
+        self.replays.wake()
 
     def _count_now(self) -> None:
         """Counters that are cheaper to set now and then than to keep."""
@@ -306,9 +309,11 @@ class Broker:
             if publish is not None and publish.retain and not entry.retained_copy:
                 # In the same turn as the live delivery [design 3.13].
                 self.retained.apply(publish)
+                self.retained.arrived(publish)
         self.delivery.feed(entries)
 
     def _eased(self) -> None:
+        self.retained.wake()
         self.inbound.eased(self._seconds())
 
     # Operation

@@ -66,6 +66,7 @@ class Replays:
         self._store = store
         self._limits = limits
         self._later = later
+        self._blocked: list[Callable[[], None]] = []
 
     def position_at(self, start: str) -> Deferred[Any]:
         """The log's position for what a client wrote.
@@ -88,31 +89,30 @@ class Replays:
         if self._over(session, subscription):
             self._end(session, subscription)
             return
+
+        def again() -> None:
+            self._next(session, subscription, position)
+
         connection = session.connection
-        to_log = session.durable and subscription.qos > 0
-        waits = (
-            self._log.congested
-            if to_log
-            else (
-                connection is not None
-                and (
-                    connection.congested
-                    or connection.output_bytes > self._limits.live_bytes
-                    or (
-                        session.queue is not None
-                        and len(session.queue) >= self._limits.live_messages
-                    )
-                )
-            )
-        )
-        if waits or (connection is None and not to_log and session.durable):
-            self._later(lambda: self._next(session, subscription, position))
+        if session.durable and subscription.qos:
+            if self._log.congested:
+                self._blocked.append(again)
+                return
+        elif connection is None or connection.congested or session.queue is not None:
+            # Until it is back, or has taken what it was given.
+            if session.waiters is None:
+                session.waiters = []
+            session.waiters.append(again)
             return
         reading = self._log.history(subscription.pattern, position, self._limits.history_batch)
         reading.addCallback(self._got, session, subscription)
-        reading.addErrback(
-            lambda failure: self._later(lambda: self._next(session, subscription, position))
-        )
+        reading.addErrback(lambda failure: self._blocked.append(again))
+
+    def wake(self) -> None:
+        """Look again at what waited for the log."""
+        blocked, self._blocked = self._blocked, []
+        for again in blocked:
+            again()
 
     def _got(self, history: History, session: Session, subscription: Subscription) -> None:
         if self._over(session, subscription):
@@ -159,7 +159,7 @@ class Replays:
             session.replaying.remove(subscription)
             if not session.replaying:
                 session.replaying = None
-        if session.durable:
+        if subscription.qos:
             self._log.forget_session(self._origin(session, subscription), lambda error: None)
 
     @staticmethod

@@ -104,6 +104,8 @@ class Inbound:
         retained: list[Publish] = []
         outcomes: dict[int, ReasonCode] | None = None
         acknowledged = False
+        # QoS 0 that goes through the log, as retained does, is not overtaken by what does not.
+        behind = session.unfed > 0
         received = self._counters.publishes_received
         payload_bytes = 0
         for publish in run:
@@ -139,10 +141,12 @@ class Inbound:
                     self._counters.drop(DropReason.NO_MEMORY, 1)
                     continue
                 retained.append(publish)
+                behind = True
                 entries.append(self._entry(session, plan, publish))
             elif qos == 0:
-                if plan.history:
-                    entries.append(Entry(publish, None, None, True))
+                if plan.history or behind:
+                    entries.append(Entry(publish, None, None, plan.history))
+                    behind = True
                 else:
                     passing.append(publish)
             elif (
@@ -207,6 +211,11 @@ class Inbound:
         failures: list[BackendError] = []
         # Records first: a crash between the two makes the client publish again, which the
         # append recognises by its origin and the record does not mind.
+        for publish in retained:
+            self._retained.appended(publish)
+        unacknowledged = any(e.publish is not None and e.publish.qos == 0 for e in entries)
+        if unacknowledged:
+            session.unfed += 1
         if retained:
             self._store.put(
                 [self._retained.change(publish) for publish in retained],
@@ -214,8 +223,12 @@ class Inbound:
             )
 
         def completed(error: BackendError | None) -> None:
+            if unacknowledged:
+                session.unfed -= 1
             if error is not None:
                 failures.append(error)
+                for publish in retained:
+                    self._retained.arrived(publish)
             waited = self._seconds() - began
             self._counters.publish_ack_seconds.observe(waited, len(promise.run))
             self._appended(session, connection, promise, failures)
@@ -285,7 +298,10 @@ class Inbound:
         origin = Origin("will\0" + session.client_id, session.incarnation, 0)
         audience = plan.audience if publish.qos else None
         entry = Entry(publish, audience, origin, plan.history)
-        if publish.retain and self._retained.refusal(publish) is None:
+        if publish.retain and self._retained.refusal(publish) is not None:
+            publish.retain = False
+        if publish.retain:
+            self._retained.appended(publish)
             self._store.put([self._retained.change(publish)], lambda error: None)
         self._counters.wills_published += 1
         self._log.publish([entry], lambda error: completed(origin) if error is None else None)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 PORTION: Final = 128
 """Retained topics that are looked at for one subscription a turn."""
 
+SERVED: Final = 16
+"""Subscriptions that get a portion in one turn."""
+
 HELD: Final = 64 * 1024
 """Bytes of output above which a subscription waits for its client."""
 
@@ -46,7 +49,7 @@ HELD: Final = 64 * 1024
 class _Portions:
     """The retained messages that one subscription has still to get."""
 
-    __slots__ = ("matching", "session", "subscription")
+    __slots__ = ("matching", "postponed", "session", "subscription")
 
     def __init__(
         self,
@@ -57,6 +60,8 @@ class _Portions:
         self.session = session
         self.subscription = subscription
         self.matching = matching
+        self.postponed: list[str] = []
+        """Topics whose next value is in the log and has not been fed yet."""
 
 
 @final
@@ -81,6 +86,11 @@ class Retained:
         self._portions: list[_Portions] = []
         self._scheduled = False
         self._expiring: list[tuple[float, str]] = []
+        self._noted: dict[str, float] = {}
+        """Topic → when its entry among the expiring is due."""
+        self._unfed: dict[str, int] = {}
+        self._blocked: list[_Portions] = []
+        """Those whose client, or the log, takes nothing more for now."""
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -94,11 +104,12 @@ class Retained:
 
     def refusal(self, publish: Publish) -> ReasonCode | None:
         """Why this one cannot be retained, if so: the node's limit."""
-        if not publish.payload or self._tree.get(publish.topic) is not None:
+        if not publish.payload:
             return None
-        if (
-            len(self._tree) >= self._limits.retained_messages
-            or self.bytes + len(publish.payload) > self._limits.retained_bytes
+        old = self._tree.get(publish.topic)
+        more = len(publish.payload) - (0 if old is None else len(old.payload))
+        if (old is None and len(self._tree) >= self._limits.retained_messages) or (
+            more > 0 and self.bytes + more > self._limits.retained_bytes
         ):
             return ReasonCode.QUOTA_EXCEEDED
         return None
@@ -128,9 +139,29 @@ class Retained:
             tree.set(topic, publish)
             self.bytes += len(publish.payload)
             if publish.expires_at:
-                heappush(self._expiring, (publish.expires_at, topic))
+                self._note_expiry(publish)
         elif old is not None:
             tree.discard(topic)
+
+    def _note_expiry(self, publish: Publish) -> None:
+        # One entry a topic: an earlier one finds out when it comes up.
+        noted = self._noted.get(publish.topic)
+        if noted is None or publish.expires_at < noted:
+            self._noted[publish.topic] = publish.expires_at
+            heappush(self._expiring, (publish.expires_at, publish.topic))
+
+    def appended(self, publish: Publish) -> None:
+        """A retained publication is on its way through the log: until it L{arrived}, a copy of
+        the value before it would be appended behind it. [design 3.13]"""
+        self._unfed[publish.topic] = self._unfed.get(publish.topic, 0) + 1
+
+    def arrived(self, publish: Publish) -> None:
+        """It was fed, or has failed."""
+        left = self._unfed.get(publish.topic, 0) - 1
+        if left > 0:
+            self._unfed[publish.topic] = left
+        else:
+            self._unfed.pop(publish.topic, None)
 
     def load(self, topic: str, record: RetainedRecord) -> None:
         """A record of the store, at start."""
@@ -172,54 +203,95 @@ class Retained:
         if not self._scheduled:
             self._turn()
 
-    def _turn(self) -> None:
-        self._scheduled = False
-        waiting = [portions for portions in self._portions if self._portion(portions)]
-        self._portions = waiting
-        if waiting:
+    def wake(self) -> None:
+        """Something has become free: look again at those that waited for it."""
+        if self._blocked:
+            self._portions += self._blocked
+            self._blocked = []
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
             self._scheduled = True
             self._later(self._turn)
 
-    def _portion(self, portions: _Portions) -> bool:
-        """Give the next portion; False when there is no more, or nobody to give it to."""
+    def _turn(self) -> None:
+        """Some portions, each subscription's in its turn."""
+        self._scheduled = False
+        now, self._portions = self._portions[:SERVED], self._portions[SERVED:]
+        for portions in now:
+            if self._is_over(portions):
+                continue
+            if self._is_blocked(portions):
+                self._blocked.append(portions)
+            elif self._portion(portions):
+                self._portions.append(portions)
+        if self._portions:
+            self._schedule()
+
+    @staticmethod
+    def _is_over(portions: _Portions) -> bool:
+        """Whether there is nobody to give it to."""
+        session = portions.session
+        subscription = portions.subscription
+        return session.subscriptions.get(subscription.topic_filter) is not subscription or (
+            session.connection is None and not (session.durable and subscription.qos > 0)
+        )
+
+    def _is_blocked(self, portions: _Portions) -> bool:
         session = portions.session
         connection = session.connection
-        subscription = portions.subscription
-        if session.subscriptions.get(subscription.topic_filter) is not subscription:
-            return False
-        if connection is None and not (session.durable and subscription.qos):
-            return False
-        if self._log.congested or (
-            connection is not None
-            and (
-                connection.output_bytes > HELD
-                or connection.congested
-                or (session.queue is not None and len(session.queue) > PORTION)
-            )
-        ):
+        if self._log.congested:
             return True
+        if connection is not None and (connection.congested or connection.output_bytes > HELD):
+            if not connection.congested:
+                # What is there leaves at the end of this turn.
+                self._later(self.wake)
+            return True
+        if session.queue is not None and len(session.queue) > PORTION:
+            if session.waiters is None:
+                session.waiters = []
+            session.waiters.append(self.wake)
+            return True
+        return False
+
+    def _portion(self, portions: _Portions) -> bool:
+        """Give the next portion; False when there is no more."""
+        session = portions.session
+        subscription = portions.subscription
         found = next(portions.matching, None)
-        if found is None:
+        again, portions.postponed = portions.postponed, []
+        if found is None and not again:
             return False
         asks = not self._authorizer.open
         now = self._seconds()
         copies: list[Entry] = []
-        for topic, publish in found:
+        for topic, publish in [*self._current(again), *(found or ())]:
             if publish.expires_at and publish.expires_at <= now:
                 continue
             if subscription.no_local and publish.publisher == session.client_id:
                 continue
             if not asks or self._authorizer.may_receive(session.identity, topic):
                 qos = min(publish.qos, subscription.qos)
-                if qos and session.cursor is not None:
-                    copies.append(self._copy(session, publish))
-                else:
+                if not (qos and session.cursor is not None):
                     self._sending.offer_retained(session, subscription, publish, qos)
+                elif topic in self._unfed:
+                    portions.postponed.append(topic)
+                else:
+                    copies.append(self._copy(session, publish))
         if copies:
             self._log.publish(copies, self._copied)
-        if connection is not None:
+        if session.connection is not None:
             self._sending.pump(session)
+        if found is None and not copies:
+            # Only what the log has still to feed is left: it says when.
+            self._blocked.append(portions)
+            return False
         return True
+
+    def _current(self, topics: list[str]) -> list[tuple[str, Publish]]:
+        values = [(topic, self._tree.get(topic)) for topic in topics]
+        return [(topic, publish) for topic, publish in values if publish is not None]
 
     def _copy(self, session: Session, publish: Publish) -> Entry:
         """For a session that outlives its connection QoS 1 and 2 are exact: by its cursor."""
@@ -239,9 +311,16 @@ class Retained:
         gone: list[Change] = []
         expiring = self._expiring
         while expiring and expiring[0][0] <= now:
-            topic = heappop(expiring)[1]
+            when, topic = heappop(expiring)
+            if self._noted.get(topic) != when:
+                continue
+            del self._noted[topic]
             publish = self._tree.get(topic)
-            if publish is not None and publish.expires_at and publish.expires_at <= now:
+            if publish is None or not publish.expires_at:
+                continue
+            if publish.expires_at <= now:
                 self.apply(Publish(topic, b""))
                 gone.append(Change(RETAINED, topic, None))
+            else:
+                self._note_expiry(publish)
         return gone

@@ -232,6 +232,10 @@ class Sending:
             for group in session.groups:
                 group.pump()
         self.flush(connection)
+        if session.waiters is not None and session.queue is None and not connection.congested:
+            waiters, session.waiters = session.waiters, None
+            for waiter in waiters:
+                waiter()
 
     def _fetch(self, session: Session, connection: Connection) -> None:
         session.fetching = True
@@ -315,7 +319,12 @@ class Sending:
         """The client is done with these."""
         if flights:
             self._acknowledge(session, flights)
-        if session.queue is not None or session.mode == FETCHING or session.groups is not None:
+        if (
+            session.queue is not None
+            or session.mode == FETCHING
+            or session.groups is not None
+            or session.waiters is not None
+        ):
             self.pump(session)
 
     def _acknowledge(self, session: Session, flights: list[Flight]) -> None:

@@ -9,10 +9,11 @@ MQTT 5.0 section 4.1.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..codec.packets import WillMessage
+from ..codec.packets import Publish, WillMessage
 from ..model import Identity, Subscription
 from ..protocol.connection import Connection
 from ..protocol.flights import Flight, Flights
@@ -27,6 +28,23 @@ FETCHING: Final = 1
 """Connected and behind: only from the log."""
 LIVE: Final = 2
 """Connected and caught up: only from the feed."""
+
+
+OVERHEAD: Final = 256
+"""Bytes that a waiting message is taken to need beside its payload."""
+
+
+def weight(publish: Publish) -> int:
+    """What a message that waits in memory counts for."""
+    size = len(publish.payload) + OVERHEAD
+    for value in publish.properties.values():
+        if isinstance(value, (str, bytes)):
+            size += len(value)
+        elif isinstance(value, list):
+            size += sum(
+                len(each[0]) + len(each[1]) + OVERHEAD for each in value if type(each) is tuple
+            )
+    return size
 
 
 class PauseReason(IntEnum):
@@ -54,6 +72,7 @@ class Session:
         "cursor",
         "discarded",
         "expiry",
+        "expiry_noted",
         "fetching",
         "flights",
         "full",
@@ -68,9 +87,12 @@ class Session:
         "recorded",
         "replaying",
         "subscriptions",
+        "unfed",
         "verdict_version",
+        "waiters",
         "will",
         "will_at",
+        "will_noted",
     )
 
     def __init__(self, client_id: str, identity: Identity, incarnation: int) -> None:
@@ -99,6 +121,13 @@ class Session:
         self.will: WillMessage | None = None
         self.will_at = 0.0
         """Monotonic second at which the will is due after its delay; 0.0: not pending."""
+        self.expiry_noted = 0.0
+        self.will_noted = 0.0
+        """When its entries in the heaps of expiries and wills are due; 0.0: it has none."""
+        self.unfed = 0
+        """Batches of its own with QoS 0 in them that the log has not fed back."""
+        self.waiters: list[Callable[[], None]] | None = None
+        """Called once when it has nothing waiting any more."""
         self.recorded = False
         """The store has, or is being told, a record of it."""
         self.publish_verdicts: dict[str, bool] | None = None
@@ -127,14 +156,14 @@ class Session:
         if queue is None:
             queue = self.queue = deque()
         queue.append(flight)
-        self.queue_bytes += len(flight.publish.payload)
+        self.queue_bytes += weight(flight.publish)
 
     def dequeue(self) -> Flight:
         """The first that waits."""
         queue = self.queue
         assert queue
         flight = queue.popleft()
-        self.queue_bytes -= len(flight.publish.payload)
+        self.queue_bytes -= weight(flight.publish)
         if not queue:
             self.queue = None
             self.queue_bytes = 0

@@ -17,6 +17,7 @@ import msgspec
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
+from ..errors import TopicFilterInvalid
 from ..interfaces import IMessageLog, IStateStore
 from ..model import SECONDS_FOR_EVER, Change, Identity, Origin, Subscription
 from ..topics import parse_shared
@@ -176,23 +177,28 @@ class Sessions:
         self._schedule(session)
 
     def _schedule(self, session: Session) -> None:
-        if session.expiry != SECONDS_FOR_EVER:
+        when = session.left_at + session.expiry
+        # One entry a session: an earlier one finds out when it comes up.
+        if session.expiry != SECONDS_FOR_EVER and not 0.0 < session.expiry_noted <= when:
+            session.expiry_noted = when
             self._count += 1
-            entry = (session.left_at + session.expiry, self._count, session)
-            heappush(self._expiring, entry)
+            heappush(self._expiring, (when, self._count, session))
 
     def tick(self, now: float) -> None:
         """End what has expired; drop retained messages that have."""
         expiring = self._expiring
         while expiring and expiring[0][0] <= now:
             when, _, session = heappop(expiring)
-            if (
-                session.connection is None
-                and self.by_client.get(session.client_id) is session
-                and session.left_at + session.expiry == when
-            ):
+            if session.expiry_noted != when:
+                continue
+            session.expiry_noted = 0.0
+            if session.connection is not None or self.find(session.client_id) is not session:
+                continue
+            if session.left_at + session.expiry <= now:
                 self._counters.sessions_expired += 1
                 self.end(session)
+            else:
+                self._schedule(session)
         gone = self._retained.expired(now)
         if gone:
             self._store.put(gone, _ignore)
@@ -214,26 +220,28 @@ class Sessions:
                 try:
                     self._load_session(client_id, decode_session(value), now, wall)
                 except msgspec.DecodeError as error:
-                    self.log.error(
-                        "record of session {client_id!r} cannot be read: {error}",
-                        log_event="record_unreadable",
-                        client_id=client_id,
-                        error=error,
-                    )
+                    self._unreadable(SESSION, client_id, error)
 
         def subscriptions(found: list[tuple[str, bytes]]) -> None:
             for key, value in found:
                 client_id, _, topic_filter = key.partition("\0")
                 session = self.by_client.get(client_id)
                 if session is not None:
-                    position = self._load_subscription(session, topic_filter, value)
+                    try:
+                        position = self._load_subscription(session, topic_filter, value)
+                    except (msgspec.DecodeError, TopicFilterInvalid) as error:
+                        self._unreadable(SUBSCRIPTION, key, error)
+                        continue
                     if position is not None:
                         subscription = session.subscriptions[topic_filter]
                         positions.append((session, subscription, position))
 
         def retained(found: list[tuple[str, bytes]]) -> None:
             for topic, value in found:
-                self._retained.load(topic, decode_retained(value))
+                try:
+                    self._retained.load(topic, decode_retained(value))
+                except msgspec.DecodeError as error:
+                    self._unreadable(RETAINED, topic, error)
 
         yield self._store.load(SESSION, sessions)
         for session in list(self.by_client.values()):
@@ -249,6 +257,16 @@ class Sessions:
             self.resume_history(session, subscription, position)
         for session in list(self.by_client.values()):
             self._settle_loaded(session, now)
+
+    def _unreadable(self, kind: str, key: str, error: Exception) -> None:
+        """One record that says nothing must not keep the others out."""
+        self.log.error(
+            "record {kind} {key!r} cannot be read: {error}",
+            event="record_unreadable",
+            kind=kind,
+            key=key,
+            error=str(error),
+        )
 
     def _load_session(self, client_id: str, record: SessionRecord, now: float, wall: float) -> None:
         identity = Identity(client_id, record.user_name, record.listener)

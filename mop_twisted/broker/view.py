@@ -13,7 +13,7 @@ from typing import Any, TypeVar, final
 from twisted.internet.defer import Deferred, succeed
 
 from ..codec.packets import Publish
-from ..errors import TopicNameInvalid
+from ..errors import Refused, TopicNameInvalid
 from ..interfaces import IMessageLog, IStateStore
 from ..model import Entry
 from ..reasons import ReasonCode
@@ -155,6 +155,11 @@ class View:
         publish = Publish(topic, payload, qos, retain)
         publish.publisher = NODE
         if retain:
+            refusal = self._broker.retained.refusal(publish)
+            if refusal is not None:
+                done.errback(Refused(refusal, "no room for another retained message"))
+                return done
+            self._broker.retained.appended(publish)
             self._store.put([self._broker.retained.change(publish)], lambda error: None)
         plan = self._broker.router.match(topic)
         entry = Entry(publish, plan.audience if qos else None, None, plan.history)

@@ -45,8 +45,11 @@ class Wills:
     def postpone(self, session: Session, when: float) -> None:
         """Fire the will at C{when}, unless L{cancel} comes first."""
         session.will_at = when
-        self._count += 1
-        heappush(self._due, (when, self._count, session))
+        # One entry a session: an earlier one finds out when it comes up.
+        if not 0.0 < session.will_noted <= when:
+            session.will_noted = when
+            self._count += 1
+            heappush(self._due, (when, self._count, session))
 
     def cancel(self, session: Session) -> None:
         """The session was resumed in time. [MQTT5-3.1.3-9]"""
@@ -66,5 +69,10 @@ class Wills:
         due = self._due
         while due and due[0][0] <= now:
             when, _, session = heappop(due)
-            if session.will_at == when:
+            if session.will_noted != when:
+                continue
+            session.will_noted = 0.0
+            if session.will_at and session.will_at <= now:
                 self.fire(session)
+            elif session.will_at:
+                self.postpone(session, session.will_at)
