@@ -163,14 +163,16 @@ class Fetched:
 
 class History:
     """A batch of kept messages; read on behind C{position}. With C{live} there is nothing
-    older than what the feed brings next."""
+    older than what the feed brings next. C{assigned} is the last sequence that was given: what
+    lies between was published, and is not committed yet."""
 
-    __slots__ = ("entries", "live", "position")
+    __slots__ = ("assigned", "entries", "live", "position")
 
-    def __init__(self, entries: list[Entry], position: Any, live: bool) -> None:
+    def __init__(self, entries: list[Entry], position: Any, live: bool, assigned: int = 0) -> None:
         self.entries = entries
         self.position = position
         self.live = live
+        self.assigned = assigned
 
 
 class Change:

@@ -309,7 +309,6 @@ class Broker:
             if publish is not None and publish.retain and not entry.retained_copy:
                 # In the same turn as the live delivery [design 3.13].
                 self.retained.apply(publish)
-                self.retained.arrived(publish)
         self.delivery.feed(entries)
 
     def _eased(self) -> None:

@@ -45,6 +45,14 @@ def start_of(user_properties: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
+def copy_of(publish: Publish) -> Publish:
+    """The message anew, without RETAIN: it is delivered because of a subscription."""
+    copy = Publish(publish.topic, publish.payload, publish.qos, properties=publish.properties)
+    copy.publisher = publish.publisher
+    copy.expires_at = publish.expires_at
+    return copy
+
+
 @final
 class Replays:
     """Subscriptions that read the past."""
@@ -118,27 +126,17 @@ class Replays:
         if self._over(session, subscription):
             self._end(session, subscription)
             return
-        authorizer = self._authority.authorizer
+        copies_go = session.cursor is not None and subscription.qos > 0
         copies: list[Entry] = []
         for entry in history.entries:
-            publish = entry.publish
-            if publish is None or not (
-                authorizer.open or authorizer.may_receive(session.identity, publish.topic)
-            ):
+            if not self._is_for(session, subscription, entry):
                 continue
-            if subscription.no_local and publish.publisher == session.client_id:
-                continue
-            copy = Publish(
-                publish.topic, publish.payload, publish.qos, properties=publish.properties
-            )
-            copy.publisher = publish.publisher
-            copy.expires_at = publish.expires_at
-            qos = min(publish.qos, subscription.qos)
+            assert entry.publish is not None
+            qos = min(entry.publish.qos, subscription.qos)
             if qos and session.cursor is not None:
-                origin = Origin(self._origin(session, subscription), 0, entry.sequence)
-                audience = Audience((session.cursor,))
-                copies.append(Entry(copy, audience, origin, retained_copy=True))
+                copies.append(self._copy(session, subscription, entry))
             else:
+                copy = copy_of(entry.publish)
                 self._sending.offer_copy(session, subscription, copy, qos)
         if copies:
             self._log.publish(copies, lambda error: None)
@@ -148,11 +146,61 @@ class Replays:
             record = encode_record(subscription_record(subscription, position))
             self._store.put([Change(SUBSCRIPTION, key, record)], lambda error: None)
         self._sending.pump(session)
-        if history.live:
-            self._router.add(subscription)
-            self._end(session, subscription)
-        else:
+        if not history.live:
             self._later(lambda: self._next(session, subscription, history.position))
+            return
+        self._router.add(subscription)
+        if copies_go and history.assigned > history.position:
+            # What was published before the router had it, and is not committed yet, is for
+            # nobody's cursor: it is read once it is fed.
+            self._log.publish(
+                [], lambda error: self._rest(session, subscription, history.position, history)
+            )
+        else:
+            self._end(session, subscription)
+
+    def _rest(
+        self, session: Session, subscription: Subscription, position: Any, turned: History
+    ) -> None:
+        """The entries up to those that were assigned when the subscription went live."""
+        reading = self._log.history(subscription.pattern, position, self._limits.history_batch)
+
+        def got(history: History) -> None:
+            if self._over(session, subscription):
+                self._end(session, subscription)
+                return
+            copies = [
+                self._copy(session, subscription, entry)
+                for entry in history.entries
+                if entry.sequence <= turned.assigned and self._is_for(session, subscription, entry)
+            ]
+            if copies:
+                self._log.publish(copies, lambda error: None)
+            if history.live or history.position >= turned.assigned:
+                self._end(session, subscription)
+            else:
+                self._rest(session, subscription, history.position, turned)
+
+        reading.addCallback(got)
+        reading.addErrback(
+            lambda failure: self._blocked.append(
+                lambda: self._rest(session, subscription, position, turned)
+            )
+        )
+
+    def _is_for(self, session: Session, subscription: Subscription, entry: Entry) -> bool:
+        publish = entry.publish
+        authorizer = self._authority.authorizer
+        if publish is None or (subscription.no_local and publish.publisher == session.client_id):
+            return False
+        return bool(authorizer.open or authorizer.may_receive(session.identity, publish.topic))
+
+    def _copy(self, session: Session, subscription: Subscription, entry: Entry) -> Entry:
+        """For a cursor: addressed to it, and recognised if a crash makes it come again."""
+        origin = Origin(self._origin(session, subscription), 0, entry.sequence)
+        assert entry.publish is not None
+        copy = copy_of(entry.publish)
+        return Entry(copy, Audience((session.cursor,)), origin, retained_copy=True)
 
     def _end(self, session: Session, subscription: Subscription) -> None:
         if session.replaying is not None and subscription in session.replaying:

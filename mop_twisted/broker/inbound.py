@@ -227,8 +227,8 @@ class Inbound:
                 session.unfed -= 1
             if error is not None:
                 failures.append(error)
-                for publish in retained:
-                    self._retained.arrived(publish)
+            for publish in retained:
+                self._retained.arrived(publish)
             waited = self._seconds() - began
             self._counters.publish_ack_seconds.observe(waited, len(promise.run))
             self._appended(session, connection, promise, failures)
@@ -274,10 +274,15 @@ class Inbound:
             self._outbox.add(connection)
 
     def publish_will(
-        self, session: Session, will: WillMessage, completed: Callable[[Origin | None], None]
+        self,
+        session: Session,
+        will: WillMessage,
+        completed: Callable[[Origin | None], None],
+        failed: Callable[[], None],
     ) -> None:
         """Publish a will in its session's name, once, also over a crash; then C{completed}, with
         the origin that the log remembers it by: to be forgotten once the record of the will is.
+        C{failed}: the log did not take it.
 
         [MQTT5-3.1.2-8] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] [MQTT311-3.1.2-16]
         [MQTT311-3.1.2-17]
@@ -304,4 +309,13 @@ class Inbound:
             self._retained.appended(publish)
             self._store.put([self._retained.change(publish)], lambda error: None)
         self._counters.wills_published += 1
-        self._log.publish([entry], lambda error: completed(origin) if error is None else None)
+
+        def ended(error: BackendError | None) -> None:
+            if publish.retain:
+                self._retained.arrived(publish)
+            if error is None:
+                completed(origin)
+            else:
+                failed()
+
+        self._log.publish([entry], ended)

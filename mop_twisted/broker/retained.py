@@ -156,7 +156,7 @@ class Retained:
         self._unfed[publish.topic] = self._unfed.get(publish.topic, 0) + 1
 
     def arrived(self, publish: Publish) -> None:
-        """It was fed, or has failed."""
+        """It was fed, was known already, or has failed: its append is completed."""
         left = self._unfed.get(publish.topic, 0) - 1
         if left > 0:
             self._unfed[publish.topic] = left

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, final
 from twisted.internet.defer import Deferred, succeed
 
 from ..codec.packets import Publish
-from ..errors import Refused, TopicNameInvalid
+from ..errors import BackendError, Refused, TopicNameInvalid
 from ..interfaces import IMessageLog, IStateStore
 from ..model import Entry
 from ..reasons import ReasonCode
@@ -163,7 +163,13 @@ class View:
             self._store.put([self._broker.retained.change(publish)], lambda error: None)
         plan = self._broker.router.match(topic)
         entry = Entry(publish, plan.audience if qos else None, None, plan.history)
-        self._log.publish([entry], lambda error: _fire(done, error))
+
+        def completed(error: BackendError | None) -> None:
+            if retain:
+                self._broker.retained.arrived(publish)
+            _fire(done, error)
+
+        self._log.publish([entry], completed)
         return done
 
     def delete_retained(self, topic: str) -> Deferred[bool]:

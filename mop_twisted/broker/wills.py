@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import final
+from typing import Final, final
 
 from ..model import Origin
 from .inbound import Inbound
 from .session import Session
+
+RETRY_SECONDS: Final = 1.0
 
 
 @final
@@ -61,8 +63,18 @@ class Wills:
         session.will = None
         session.will_at = 0.0
         # [MQTT311-3.1.2-12]
-        if will is not None:
-            self._inbound.publish_will(session, will, lambda origin: self.settled(session, origin))
+        if will is None:
+            return
+
+        def failed() -> None:
+            # The log is unwell: again, until it takes it.
+            if session.will is None:
+                session.will = will
+                self.postpone(session, self._seconds() + RETRY_SECONDS)
+
+        self._inbound.publish_will(
+            session, will, lambda origin: self.settled(session, origin), failed
+        )
 
     def tick(self, now: float) -> None:
         """Fire what is due."""

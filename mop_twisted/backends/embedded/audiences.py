@@ -42,7 +42,7 @@ class Audiences:
     def load(self, database: apsw.Connection, high: int) -> None:
         """All that are stored; any message up to C{high} may be the last of each."""
         for number, members in rows(database, "SELECT id, members FROM audience"):
-            self._intern(number, decode_members(members), high)
+            self._intern(number, decode_members(number, members), high)
         self._next = max(self.members, default=0) + 1
 
     def _intern(self, number: int, members: tuple[int, ...], last: int) -> None:
@@ -81,7 +81,7 @@ class Audiences:
                 number = self._next
                 self._next += 1
                 database.execute(
-                    "INSERT INTO audience VALUES (?, ?)", (number, encode_members(members))
+                    "INSERT INTO audience VALUES (?, ?)", (number, encode_members(number, members))
                 )
                 self._intern(number, members, sequence)
                 self._fresh.append(number)

@@ -31,6 +31,7 @@ from .cleaning import Cleaning, Retention
 from .cursor import Cursor
 from .folder import Folder
 from .loading import CLEAN, HIGH, doubted, load_high, recount
+from .origins import Origins
 from .reading import Reading
 from .rows import (
     Place,
@@ -50,8 +51,6 @@ EASED: Final = 0.5
 
 _INSERT: Final = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SAVE: Final = "INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)"
-_ORIGIN: Final = "INSERT OR IGNORE INTO origin VALUES (?, ?, ?)"
-_FORGET: Final = "DELETE FROM origin WHERE session = ? AND epoch = ? AND packet_id = ?"
 _META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -94,7 +93,9 @@ class EmbeddedLog:
         self._next_cursor = 1
         self._by_id: dict[int, Cursor] = {}
         self.audiences = Audiences(self._by_id)
-        self._origins: dict[tuple[str, int], set[int]] = {}
+        self._origins = Origins()
+        self._undoing = False
+        """A transaction failed that the file may have all the same."""
         self._making: set[Cursor] = set()
         """Cursors that are not durable yet."""
         self._marked: dict[Cursor, None] = {}
@@ -132,6 +133,11 @@ class EmbeddedLog:
         return self.writer.failure is None
 
     @property
+    def assigned(self) -> int:
+        """The last sequence that was given."""
+        return self._sequence
+
+    @property
     def failure(self) -> BackendError | None:
         """Why it is not healthy."""
         return self.writer.failure
@@ -141,10 +147,20 @@ class EmbeddedLog:
         try:
             database.set_busy_timeout(5000)
             self.cleaning.watch(database)
+            if self._undoing:
+                self._undo(database)
         except apsw.Error as error:
             raise backend_error(error, self.path) from None
         self._home.protect()
         return database
+
+    def _undo(self, database: apsw.Connection) -> None:
+        """What failed may be in the file all the same, when it was the sync that failed; but its
+        publishers were told otherwise, and may publish it again."""
+        with database:
+            database.execute("DELETE FROM message WHERE sequence > ?", (self.fed,))
+            self._origins.undo(database)
+        self._undoing = False
 
     def start(
         self, feed: Callable[[Sequence[Entry]], None], eased: Callable[[], None]
@@ -178,7 +194,7 @@ class EmbeddedLog:
         self.fed = self._sequence
         self.audiences.load(database, self._sequence)
         for number, name, place in rows(database, "SELECT id, name, place FROM cursor"):
-            stored = decode_place(place)
+            stored = decode_place(name, place)
             cursor = Cursor(self, name, number, stored, True)
             if stored.dirty:
                 cursor.doubt(doubted(database, stored.position))
@@ -186,8 +202,7 @@ class EmbeddedLog:
         self._next_cursor = max(self._by_id, default=0) + 1
         if not clean:
             recount(database, list(self.cursors.values()), self._sequence)
-        for session, epoch, packet_id in rows(database, "SELECT * FROM origin"):
-            self._origins.setdefault((session, epoch), set()).add(packet_id)
+        self._origins.load(database)
         self.cleaning.load(database)
 
     def _add_cursor(self, cursor: Cursor) -> None:
@@ -221,10 +236,8 @@ class EmbeddedLog:
         for entry in entries:
             origin = entry.origin
             if origin is not None:
-                known = self._origins.setdefault((origin.session, origin.epoch), set())
-                if origin.packet_id in known:
+                if not self._origins.learn(origin):
                     continue
-                known.add(origin.packet_id)
                 stored = True
             fresh.append(entry)
             publish = entry.publish
@@ -265,24 +278,15 @@ class EmbeddedLog:
         for entry in entries:
             origin = entry.origin
             if origin is not None:
-                database.execute(_ORIGIN, (origin.session, origin.epoch, origin.packet_id))
+                self._origins.store(database, origin)
             publish = entry.publish
             if entry.sequence and publish is not None:
-                record, crc = encode_entry(entry, offset)
+                audience = self.audiences.number(database, entry.audience, entry.sequence)
+                record, crc = encode_entry(entry, audience, offset)
                 rule = self._rule_of(publish.topic) if entry.kept else 0
                 if rule:
                     self.cleaning.kept(rule, len(record))
-                messages.append(
-                    (
-                        entry.sequence,
-                        self.audiences.number(database, entry.audience, entry.sequence),
-                        publish.topic,
-                        record,
-                        crc,
-                        rule,
-                        now,
-                    )
-                )
+                messages.append((entry.sequence, audience, publish.topic, record, crc, rule, now))
         if messages:
             database.executemany(_INSERT, messages)
 
@@ -300,7 +304,7 @@ class EmbeddedLog:
             for entry in entries:
                 origin = entry.origin
                 if origin is not None:
-                    self._unlearn(origin.session, origin.epoch, origin.packet_id)
+                    self._origins.failed(origin)
                 if entry.sequence and entry.audience is not None:
                     for cursor in entry.audience.cursors:
                         cursor.backlog_messages -= 1
@@ -311,34 +315,17 @@ class EmbeddedLog:
 
     # Origins
 
-    def _known(self, session: str, epoch: int) -> set[int]:
-        return self._origins.get((session, epoch), set())
-
-    def _unlearn(self, session: str, epoch: int, packet_id: int) -> None:
-        known = self._origins.get((session, epoch))
-        if known is not None:
-            known.discard(packet_id)
-            if not known:
-                del self._origins[session, epoch]
-
     def forget(self, origins: list[Origin], completed: Completed) -> None:
         """@see: L{IMessageLog.forget}"""
-        keys = [(o.session, o.epoch, o.packet_id) for o in origins]
-        for key in keys:
-            self._unlearn(*key)
-        self._add(lambda db: db.executemany(_FORGET, keys), completed)
+        self._add(self._origins.forget(origins), completed)
 
     def forget_session(self, session: str, completed: Completed) -> None:
         """@see: L{IMessageLog.forget_session}"""
-        for key in [key for key in self._origins if key[0] == session]:
-            del self._origins[key]
-        self._add(
-            lambda db: db.execute("DELETE FROM origin WHERE session = ?", (session,)), completed
-        )
+        self._add(self._origins.forget_session(session), completed)
 
     def origins(self, session: str, epoch: int) -> Deferred[list[int]]:
         """@see: L{IMessageLog.origins}"""
-        return succeed(sorted(self._known(session, epoch)))
+        return succeed(self._origins.of(session, epoch))
 
     def _add(
         self,
@@ -402,7 +389,9 @@ class EmbeddedLog:
 
     def _save(self, database: apsw.Connection, cursor: Cursor) -> None:
         if self.cursors.get(cursor.name) is cursor:
-            database.execute(_SAVE, (cursor.id, cursor.name, encode_place(cursor.place())))
+            database.execute(
+                _SAVE, (cursor.id, cursor.name, encode_place(cursor.name, cursor.place()))
+            )
 
     def mark(self, cursor: Cursor) -> None:
         """Its place has changed: save it within a second."""
@@ -438,6 +427,7 @@ class EmbeddedLog:
         self.audiences.settle(committed)
         self.cleaning.settle(committed)
         if not committed:
+            self._undoing = True
             self._save_at = self._monotonic() + SAVE_SECONDS
             for cursor in saving:
                 if self.cursors.get(cursor.name) is cursor:

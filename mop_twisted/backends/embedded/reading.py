@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, final
-from zlib import crc32
 
 import apsw
 from twisted.internet.defer import Deferred
@@ -21,7 +20,7 @@ from twisted.logger import Logger
 from ...errors import BackendError, StoreCorrupt, StoreUnavailable
 from ...model import Entry, History
 from ...topics import matches
-from .rows import decode_entry
+from .rows import decode_entry, state_crc
 from .schema import connect_reader, rows
 from .writer import backend_error
 
@@ -36,15 +35,15 @@ LOADED: Final = 2000
 """Records of the state store that are read in one turn."""
 
 _BEHIND: Final = (
-    "SELECT sequence, topic, record, crc FROM message WHERE sequence > ? AND sequence <= ? "
+    "SELECT sequence, audience, topic, record, crc FROM message WHERE sequence > ? AND sequence <= ? "
     "AND audience IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
 )
 _THESE: Final = (
-    "SELECT sequence, topic, record, crc FROM message WHERE sequence IN "
+    "SELECT sequence, audience, topic, record, crc FROM message WHERE sequence IN "
     "(SELECT value FROM json_each(?)) ORDER BY sequence"
 )
 _HISTORY: Final = (
-    "SELECT sequence, topic, record, crc FROM message WHERE kept > 0 AND sequence > ? "
+    "SELECT sequence, audience, topic, record, crc FROM message WHERE kept > 0 AND sequence > ? "
     "AND sequence <= ? ORDER BY sequence LIMIT ?"
 )
 _AGE: Final = re.compile(r"-([0-9]+)(s|m|h|d)")
@@ -88,9 +87,9 @@ class Reading:
     def _entries(self, rows: list[Any]) -> list[Entry]:
         offset = self._offset()
         entries = []
-        for sequence, topic, record, crc in rows:
+        for sequence, audience, topic, record, crc in rows:
             try:
-                entries.append(decode_entry(sequence, topic, record, crc, offset))
+                entries.append(decode_entry(sequence, audience, topic, record, crc, offset))
             except Exception as error:
                 # One damaged message must not stop those behind it; it stays where it is.
                 self.corrupt_records += 1
@@ -121,7 +120,7 @@ class Reading:
         found = rows(reader, _BEHIND, (position, until, text, limit))
         total = 0
         for count, row in enumerate(found, 1):
-            total += len(row[2])
+            total += len(row[3])
             if total > limit_bytes and count < len(found):
                 return self._entries(found[:count]), found[count - 1][0]
         reached = found[-1][0] if len(found) == limit else until
@@ -168,9 +167,9 @@ class Reading:
         except Exception as error:
             found.errback(self.read_failed(error))
             return
-        entries = self._entries([row for row in read if matches(topic_filter, row[1])])
+        entries = self._entries([row for row in read if matches(topic_filter, row[2])])
         live = len(read) < limit
-        found.callback(History(entries, end if live else read[-1][0], live))
+        found.callback(History(entries, end if live else read[-1][0], live, self._log.assigned))
 
     def load(
         self,
@@ -188,7 +187,7 @@ class Reading:
             read = rows(self._open_reader(), query, (kind, behind, LOADED))
             records = []
             for key, value, crc in read:
-                if crc32(value) != crc:
+                if state_crc(kind, key, value) != crc:
                     raise StoreCorrupt(f"{self._log.path}: record {kind} {key!r} is damaged")
                 records.append((key, value))
             if records:

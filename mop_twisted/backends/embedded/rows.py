@@ -1,7 +1,8 @@
 """A message as a row, and back: a record of bytes and its CRC.
 
 SQLite keeps no checksums: each record carries a CRC of its own and is checked whenever it is
-read. Expiry is wall clock in the row and monotonic in the process.
+read. The CRC is of the record's key as well, so that no damage shows one record as another, or to
+another. Expiry is wall clock in the row and monotonic in the process.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def size_of(publish: Publish) -> int:
     return len(publish.topic) + len(publish.payload) + OVERHEAD
 
 
-def encode_entry(entry: Entry, offset: float) -> tuple[bytes, int]:
-    """Record and CRC of an entry with a message; C{offset} is wall clock minus monotonic."""
+def encode_entry(entry: Entry, audience: int, offset: float) -> tuple[bytes, int]:
+    """Record and CRC of an entry with a message for the audience of this number; C{offset} is
+    wall clock minus monotonic."""
     publish = entry.publish
     assert publish is not None
     flags = publish.qos
@@ -56,12 +58,18 @@ def encode_entry(entry: Entry, offset: float) -> tuple[bytes, int]:
             publish.properties or None,
         )
     )
-    return record, crc32(record, crc32(publish.topic.encode()))
+    return record, _crc(entry.sequence, audience, publish.topic, record)
 
 
-def decode_entry(sequence: int, topic: str, record: bytes, crc: int, offset: float) -> Entry:
+def _crc(sequence: int, audience: int, topic: str, record: bytes) -> int:
+    return crc32(record, crc32(topic.encode(), (sequence ^ audience << 20) & 0xFFFFFFFF))
+
+
+def decode_entry(
+    sequence: int, audience: int, topic: str, record: bytes, crc: int, offset: float
+) -> Entry:
     """@raise StoreCorrupt: what is there is not what was written."""
-    if crc32(record, crc32(topic.encode())) != crc:
+    if _crc(sequence, audience, topic, record) != crc:
         raise StoreCorrupt(f"message {sequence} is damaged")
     flags, payload, publisher, expires, properties = _decode(record)
     publish = Publish(
@@ -101,10 +109,45 @@ class Place(msgspec.Struct, array_like=True):
     """It was following when this was written: more may have been sent since."""
 
 
-encode_place: Final[Callable[[Place], bytes]] = msgspec.msgpack.Encoder().encode
-decode_place: Final = msgspec.msgpack.Decoder(Place).decode
-encode_members: Final[Callable[[tuple[int, ...]], bytes]] = msgspec.msgpack.Encoder().encode
-decode_members: Final = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+_encode_any: Final[Callable[[Any], bytes]] = msgspec.msgpack.Encoder().encode
+_decode_place: Final = msgspec.msgpack.Decoder(Place).decode
+_decode_members: Final = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+
+
+def _seal(key: str, record: bytes) -> bytes:
+    return crc32(record, crc32(key.encode())).to_bytes(4, "big") + record
+
+
+def _unseal(key: str, sealed: bytes) -> bytes:
+    record = sealed[4:]
+    if _seal(key, record) != sealed:
+        raise StoreCorrupt(f"record {key!r} is damaged")
+    return record
+
+
+def encode_place(name: str, place: Place) -> bytes:
+    """The row of the cursor of this name."""
+    return _seal(f"cursor {name}", _encode_any(place))
+
+
+def decode_place(name: str, sealed: bytes) -> Place:
+    """@raise StoreCorrupt: what is there is not what was written."""
+    return _decode_place(_unseal(f"cursor {name}", sealed))
+
+
+def encode_members(number: int, members: tuple[int, ...]) -> bytes:
+    """The row of the audience of this number."""
+    return _seal(f"audience {number}", _encode_any(members))
+
+
+def decode_members(number: int, sealed: bytes) -> tuple[int, ...]:
+    """@raise StoreCorrupt: what is there is not what was written."""
+    return _decode_members(_unseal(f"audience {number}", sealed))
+
+
+def state_crc(kind: str, key: str, value: bytes) -> int:
+    """Of a record of the state store."""
+    return crc32(value, crc32(f"{kind} {key}".encode()))
 
 
 def store_changes(database: apsw.Connection, changes: list[Change]) -> None:
@@ -113,4 +156,12 @@ def store_changes(database: apsw.Connection, changes: list[Change]) -> None:
         if change.value is None:
             database.execute(_DELETE, (change.kind, change.key))
         else:
-            database.execute(_PUT, (change.kind, change.key, change.value, crc32(change.value)))
+            database.execute(
+                _PUT,
+                (
+                    change.kind,
+                    change.key,
+                    change.value,
+                    state_crc(change.kind, change.key, change.value),
+                ),
+            )
