@@ -87,7 +87,8 @@ class Replays:
         """Read from C{position} on; also after a restart in the middle of it."""
         if session.replaying is None:
             session.replaying = []
-        session.replaying.append(subscription)
+        if subscription not in session.replaying:
+            session.replaying.append(subscription)
         self._next(session, subscription, position)
 
     def _over(self, session: Session, subscription: Subscription) -> bool:

@@ -191,6 +191,7 @@ class Subscriptions:
             self._groups.join(session, subscription)
         if old is None and position is not None and not group:
             # It reads the past first, and is given to the router when it has caught up.
+            session.replaying = [*(session.replaying or ()), subscription]
             return subscription, True
         self._router.add(subscription)
         return subscription, old is None
@@ -234,6 +235,8 @@ class Subscriptions:
         del session.subscriptions[subscription.topic_filter]
         self._counters.subscribed(subscription.topic_filter, -1)
         self._router.remove(subscription)
+        if session.replaying is not None and subscription in session.replaying:
+            session.replaying.remove(subscription)
         if subscription.group:
             self._groups.leave(session, subscription)
 
