@@ -312,6 +312,7 @@ class Node:
             default_reactor,
             self.limits,
             kept.pop("retention", []),
+            vfs=kept.pop("vfs", None),
             wall=self.wall_clock,
             monotonic=self.clock.seconds,
         )

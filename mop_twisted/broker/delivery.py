@@ -179,8 +179,9 @@ class Delivery:
                 self._feed_copy(plan, publish, entry)
                 continue
             if plan.groups:
+                known = entry.audience is plan.audience
                 for group in plan.groups:
-                    group.offer(publish, entry)
+                    group.offer(publish, entry, known)
             self._fan_out(plan, publish, entry)
 
     def _feed_copy(self, plan: Plan, publish: Publish, entry: Entry) -> None:

@@ -14,7 +14,7 @@ from ..model import Audience, Subscription
 from .session import Session
 
 if TYPE_CHECKING:
-    from .shared import Group
+    from .group import Group
 
 
 @final
@@ -103,9 +103,11 @@ def make_plan(
         if not everyone and not authorizer.may_receive(session.identity, topic):
             continue
         if subscription.group:
-            for group in session.groups or ():
-                if group.topic_filter == subscription.topic_filter:
-                    groups[group] = None
+            group = (
+                None if session.groups is None else session.groups.get(subscription.topic_filter)
+            )
+            if group is not None:
+                groups[group] = None
             continue
         target = by_session.get(session)
         if target is None:

@@ -18,6 +18,8 @@ SUBSCRIPTION: Final = "subscription"
 RETAINED: Final = "retained"
 ASSIGNED: Final = "assigned"
 """QoS 2 messages of a shared group, and the session that each went to."""
+GROUP: Final = "group"
+"""Shared groups that have a cursor, by their filter."""
 
 
 class WillRecord(msgspec.Struct, array_like=True):

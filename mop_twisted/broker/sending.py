@@ -21,6 +21,7 @@ from ..protocol.connection import Connection
 from ..protocol.flights import Flight, stable_id
 from ..topics import matches
 from .counters import Counters, DropReason
+from .group import Group
 from .outbox import Outbox
 from .plan import Plan, Target
 from .router import Router
@@ -63,6 +64,10 @@ class Sending:
         self._outbox = outbox
         self._seconds = seconds
         self._stalled: list[Session] = []
+        self.stalled_groups: list[Group] = []
+        """Where the log or the store did not answer."""
+        self.waiting_groups: dict[Group, None] = {}
+        """Those that have something for the first member with room, of those that are online."""
         self.crowded = False
         """All that waits for all clients is over the node's limit: whoever has something waiting
         gets no more that lies in memory alone. Looked at once a second."""
@@ -228,14 +233,29 @@ class Sending:
             and not connection.congested
         ):
             self._fetch(session, connection)
-        if session.groups is not None and connection.window > 0:
-            for group in session.groups:
-                group.pump()
+        if session.groups is not None and self.waiting_groups:
+            self._pump_groups(connection, session.groups)
         self.flush(connection)
         if session.waiters is not None and session.queue is None and not connection.congested:
             waiters, session.waiters = session.waiters, None
             for waiter in waiters:
                 waiter()
+
+    def _pump_groups(self, connection: Connection, groups: dict[str, Group]) -> None:
+        """There is room: groups that wait send, and then wait behind the others."""
+        waiting = self.waiting_groups
+        if len(waiting) <= len(groups):
+            found = [g for g in waiting if groups.get(g.topic_filter) is g]
+        else:
+            found = [g for g in groups.values() if g in waiting]
+        for group in found:
+            if connection.window <= 0 or connection.congested:
+                return
+            group.pump()
+            if group in waiting and groups.pop(group.topic_filter, None) is not None:
+                del waiting[group]
+                waiting[group] = None
+                groups[group.topic_filter] = group
 
     def _fetch(self, session: Session, connection: Connection) -> None:
         session.fetching = True
@@ -286,6 +306,9 @@ class Sending:
         stalled, self._stalled = self._stalled, []
         for session in stalled:
             self.pump(session)
+        groups, self.stalled_groups = self.stalled_groups, []
+        for group in groups:
+            group.pump()
 
     def _flight_of(self, session: Session, entry: Entry) -> Flight | None:
         """What the session gets of a fetched entry, by its subscriptions of now."""
@@ -361,15 +384,23 @@ class Sending:
         connection = session.connection
         assert connection is not None
         flights = session.flights
+        groups = list(session.groups.values()) if session.groups is not None else ()
+        for group in groups:
+            group.online(session)
         # [MQTT5-4.4.0-1] [MQTT311-4.4.0-1]: in their order, under their identifiers. Only QoS 2 of
-        # shared groups is held here; the cursor brings all else.
-        for flight in list(flights.sent.values()):
+        # shared groups is held here; the cursor brings all else. They wait for a window that is
+        # smaller than it was, and none holds an identifier that is not under way.
+        sent = list(flights.sent.values())
+        flights.sent.clear()
+        connection.window += len(sent)
+        for flight in sent:
             flight.dup = True
-            connection.window += 1
-            self._transmit_alone(session, connection, flight)
+            session.enqueue(flight)
         if flights.released:
             connection.release(list(flights.released.values()))
         self.pump(session)
+        for group in groups:
+            group.pump()
 
     def detach(self, session: Session) -> None:
         """Its connection is gone. What was under way and is in the log will be fetched again;
@@ -379,20 +410,23 @@ class Sending:
         waiting = list(session.queue or ())
         session.queue = None
         session.queue_bytes = 0
-        back = [f for f in waiting if f.group is not None]
+        back: dict[Group, list[Flight]] = {}
         kept: dict[int, Flight] = {}
-        for packet_id, flight in flights.sent.items():
-            if flight.group is None:
+        for flight in [*flights.sent.values(), *waiting]:
+            group = flight.group
+            if group is None:
                 continue
-            if flight.qos == 2:
-                kept[packet_id] = flight
+            if group.stays(flight):
+                kept[flight.packet_id] = flight
             else:
-                back.append(flight)
+                back.setdefault(group, []).append(flight)
         flights.sent = kept
         flights.released = {i: f for i, f in flights.released.items() if f.group is not None}
         if session.cursor is not None:
             fresh = next((f.entry for f in waiting if f.group is None and not f.dup), None)
             session.cursor.pause(fresh)
             session.cursor.rewind()
-        for flight in back:
-            flight.group.give_back(flight)
+        for group in list(session.groups.values()) if session.groups is not None else ():
+            group.offline(session)
+        for group, given in back.items():
+            group.give_back(session, given)

@@ -19,7 +19,7 @@ from ..protocol.connection import Connection
 from ..protocol.flights import Flight, Flights
 
 if TYPE_CHECKING:
-    from .shared import Group
+    from .group import Group
 
 # How a session gets its messages.
 OFFLINE: Final = 0
@@ -115,7 +115,8 @@ class Session:
         self.full = False
         """Over its limit: it discards what comes, for itself alone."""
         self.discarded = 0
-        self.groups: list[Group] | None = None
+        self.groups: dict[str, Group] | None = None
+        """By their whole filter."""
         self.replaying: list[Subscription] | None = None
         """Subscriptions that still read the past and are not in the router."""
         self.will: WillMessage | None = None

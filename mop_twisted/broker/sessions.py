@@ -25,6 +25,7 @@ from .counters import Counters
 from .plan import Plan
 from .records import (
     ASSIGNED,
+    GROUP,
     RETAINED,
     SESSION,
     SUBSCRIPTION,
@@ -252,6 +253,7 @@ class Sessions:
         yield self._store.load(SUBSCRIPTION, subscriptions)
         yield self._store.load(RETAINED, retained)
         yield self._store.load(ASSIGNED, self._groups.load_assigned)
+        yield self._store.load(GROUP, self._groups.load_groups)
         yield self._groups.open_cursors()
         for session, subscription, position in positions:
             self.resume_history(session, subscription, position)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
-from ..codec.bodies import CONNACK_REASONS
 from ..codec.decode import Decoder
 from ..codec.packets import (
     AUTH,
@@ -39,10 +38,8 @@ from ..codec.packets import (
     Unsubscribe,
 )
 from ..codec.properties import (
-    AUTHENTICATION_DATA,
     AUTHENTICATION_METHOD,
     SESSION_EXPIRY_INTERVAL,
-    SUBSCRIPTION_IDENTIFIER,
     TOPIC_ALIAS,
 )
 from ..errors import (
@@ -59,7 +56,7 @@ from .dialect import dialect_of
 from .events import Failed, Received, Released, Repeated, Settled
 from .flights import Flight, Flights
 from .peer import Peer
-from .sender import AWAITING_CONNECT, CLOSED, CONNECTING, ESTABLISHED, Sender
+from .sender import AWAITING_CONNECT, CLOSED, CONNECTING, ESTABLISHED, Sender, connack_reason
 from .tally import Tally
 
 PERMITTED: Final[dict[int, tuple[type, ...]]] = {
@@ -98,7 +95,6 @@ class Connection(Sender):
         "_early",
         "_held",
         "_unread",
-        "authentication_method",
         "bridge",
         "client_id",
         "durable",
@@ -107,7 +103,6 @@ class Connection(Sender):
         "opened",
         "peer",
         "reading",
-        "reauthenticating",
         "session",
         "session_expiry",
     )
@@ -127,8 +122,6 @@ class Connection(Sender):
         """The session outlives the connection: what gates an acknowledgement is in the log."""
         self.keep_alive = 0
         self.session_expiry = 0
-        self.authentication_method: str | None = None
-        self.reauthenticating = False
         self.last_received = now
         self.opened = now
         self._decoder = Decoder(
@@ -281,9 +274,6 @@ class Connection(Sender):
     def _resolve(self, publish: Publish) -> None:
         """Put the topic name in place of its alias [MQTT 5.0, 3.3.2.3.4]."""
         properties = publish.properties
-        if SUBSCRIPTION_IDENTIFIER in properties:
-            # [MQTT5-3.3.4-6]
-            raise ProtocolBreach("PUBLISH of a client with a Subscription Identifier")
         alias = properties.pop(TOPIC_ALIAS, 0)
         if not alias:
             return
@@ -434,7 +424,7 @@ class Connection(Sender):
                 ReasonCode.UNSUPPORTED_PROTOCOL_VERSION,
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
             ):
-                self.send(Connack(_connack_reason(error.reason)))
+                self.send(Connack(connack_reason(error.reason)))
         self.phase = CLOSED
         self.closing = True
         events.append(Failed(error))
@@ -506,33 +496,3 @@ class Connection(Sender):
         self.closing = True
         # [MQTT5-3.1.4-6] [MQTT311-3.1.4-5]
         self._held = None
-
-    def authenticate(self, reason: ReasonCode, data: bytes | None) -> None:
-        """Send AUTH: a challenge (0x18), or the end of a re-authentication (0x00)."""
-        # [MQTT5-4.12.0-2] [MQTT5-4.12.0-5]
-        properties: Properties = {AUTHENTICATION_METHOD: self.authentication_method}
-        if data:
-            properties[AUTHENTICATION_DATA] = data
-        self.send(Auth(reason, properties))
-        if reason == ReasonCode.SUCCESS:
-            self.reauthenticating = False
-
-    def disconnect(self, reason: ReasonCode, why: str = "") -> None:
-        """End it from our side: DISCONNECT where the version has one, and close."""
-        if self.phase == ESTABLISHED:
-            self._say_disconnect(reason, why)
-        elif self.phase == CONNECTING and reason != ReasonCode.SESSION_TAKEN_OVER:
-            # [MQTT5-3.14.0-1]: no DISCONNECT before a CONNACK. Who was overtaken by its own next
-            # CONNECT needs neither.
-            self.send(Connack(_connack_reason(reason)))
-        self.phase = CLOSED
-        self.closing = True
-
-
-def _connack_reason(reason: ReasonCode) -> ReasonCode:
-    """The nearest that CONNACK has a code for. [MQTT5-3.2.2-8]"""
-    if reason in CONNACK_REASONS:
-        return reason
-    if reason == ReasonCode.SERVER_SHUTTING_DOWN:
-        return ReasonCode.SERVER_UNAVAILABLE
-    return ReasonCode.PROTOCOL_ERROR

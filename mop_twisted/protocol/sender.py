@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from ..codec.bodies import CONNACK_REASONS
 from ..codec.encode import encode, encode_ack, encode_acks, encode_publish
 from ..codec.packets import (
     NO_PROPERTIES,
@@ -27,7 +28,12 @@ from ..codec.packets import (
     Suback,
     Unsuback,
 )
-from ..codec.properties import REASON_STRING, TOPIC_ALIAS
+from ..codec.properties import (
+    AUTHENTICATION_DATA,
+    AUTHENTICATION_METHOD,
+    REASON_STRING,
+    TOPIC_ALIAS,
+)
 from ..limits import Limits
 from ..reasons import FAILURE, ReasonCode
 from .dialect import MQTT_3_1_1, Dialect
@@ -52,6 +58,7 @@ class Sender:
         "_aliases_out",
         "_inbound",
         "_promises",
+        "authentication_method",
         "closing",
         "congested",
         "dialect",
@@ -64,6 +71,7 @@ class Sender:
         "phase",
         "plain",
         "problem_information",
+        "reauthenticating",
         "tally",
         "topic_alias_maximum",
         "version",
@@ -95,6 +103,8 @@ class Sender:
         self.maximum_packet_size = 0
         self.topic_alias_maximum = 0
         self.problem_information = True
+        self.authentication_method: str | None = None
+        self.reauthenticating = False
         self._inbound = 0
         self._promises: deque[Promise] | None = None
         self._aliases_out: dict[str, int] | None = None
@@ -301,7 +311,37 @@ class Sender:
         self.output_bytes = 0
         return output
 
+    def authenticate(self, reason: ReasonCode, data: bytes | None) -> None:
+        """Send AUTH: a challenge (0x18), or the end of a re-authentication (0x00)."""
+        # [MQTT5-4.12.0-2] [MQTT5-4.12.0-5]
+        properties: Properties = {AUTHENTICATION_METHOD: self.authentication_method}
+        if data:
+            properties[AUTHENTICATION_DATA] = data
+        self.send(Auth(reason, properties))
+        if reason == ReasonCode.SUCCESS:
+            self.reauthenticating = False
+
+    def disconnect(self, reason: ReasonCode, why: str = "") -> None:
+        """End it from our side: DISCONNECT where the version has one, and close."""
+        if self.phase == ESTABLISHED:
+            self._say_disconnect(reason, why)
+        elif self.phase == CONNECTING and reason != ReasonCode.SESSION_TAKEN_OVER:
+            # [MQTT5-3.14.0-1]: no DISCONNECT before a CONNACK. Who was overtaken by its own next
+            # CONNECT needs neither.
+            self.send(Connack(connack_reason(reason)))
+        self.phase = CLOSED
+        self.closing = True
+
     def _say_disconnect(self, reason: ReasonCode, why: str) -> None:
         if self.dialect.may_send_disconnect:
             properties: Properties = {REASON_STRING: why} if why else NO_PROPERTIES
             self.send(Disconnect(reason, properties))
+
+
+def connack_reason(reason: ReasonCode) -> ReasonCode:
+    """The nearest that CONNACK has a code for. [MQTT5-3.2.2-8]"""
+    if reason in CONNACK_REASONS:
+        return reason
+    if reason == ReasonCode.SERVER_SHUTTING_DOWN:
+        return ReasonCode.SERVER_UNAVAILABLE
+    return ReasonCode.PROTOCOL_ERROR

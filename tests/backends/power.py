@@ -43,8 +43,8 @@ class Disk(apsw.VFS):  # type: ignore[misc]
         self.cut_at = -1
         """The write, truncation or sync at which the power goes; -1: never."""
         self.off = False
-        self.room: int | None = None
-        """Bytes that files may still grow, if that is limited."""
+        self.capacity: int | None = None
+        """Bytes of all files in a folder, if that is limited."""
         self.read_only = False
         self.bad_syncs = 0
         """So many syncs fail."""
@@ -105,6 +105,12 @@ class Disk(apsw.VFS):  # type: ignore[misc]
         return found
 
 
+def used(path: str) -> int:
+    """Bytes of all files beside this one, itself included."""
+    with os.scandir(os.path.dirname(path)) as files:
+        return sum(file.stat().st_size for file in files if not file.name.endswith("-shm"))
+
+
 def torn(random: Random, old: bytes, new: bytes) -> bytes:
     """A sector of which only some was written, and some of that wrong; what was not written is
     as it was, as SQLite may suppose (powersafe overwrite)."""
@@ -143,11 +149,9 @@ class DiskFile(apsw.VFSFile):  # type: ignore[misc]
                 raise apsw.ReadOnlyError("read-only file system")
             size = self.xFileSize()
             grows = max(offset + len(data) - size, 0)
-            if disk.room is not None and grows:
-                if grows > disk.room:
-                    disk.refused += 1
-                    raise apsw.FullError("no space left on device")
-                disk.room -= grows
+            if disk.capacity is not None and grows and used(self.path) + grows > disk.capacity:
+                disk.refused += 1
+                raise apsw.FullError("no space left on device")
             disk.step()
             unsynced = disk.of(self.path)
             first, last = offset // SECTOR, (offset + len(data) - 1) // SECTOR

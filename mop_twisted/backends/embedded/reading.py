@@ -35,8 +35,8 @@ LOADED: Final = 2000
 """Records of the state store that are read in one turn."""
 
 _BEHIND: Final = (
-    "SELECT sequence, audience, topic, record, crc FROM message WHERE sequence > ? AND sequence <= ? "
-    "AND audience IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
+    "SELECT sequence, audience, topic, record, crc FROM message "
+    "WHERE sequence > ? AND sequence <= ? AND audience IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
 )
 _THESE: Final = (
     "SELECT sequence, audience, topic, record, crc FROM message WHERE sequence IN "
