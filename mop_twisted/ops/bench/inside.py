@@ -118,7 +118,7 @@ def bare_log(folder: str, messages: int, group: int, size: int) -> dict[str, Any
     database = connect(str(path / "bare.sqlite"))
     publish = Publish("bench/0123abcd/t0", os.urandom(size), 1)
     publish.publisher = "bench-0123abcd-p0"
-    record, crc = encode_entry(Entry(publish), 0.0)
+    record, crc = encode_entry(Entry(publish), 1, 0.0)
     stored = time.time()
     groups = [
         [
