@@ -64,7 +64,7 @@ class Sending:
         self._outbox = outbox
         self._seconds = seconds
         self._stalled: list[Session] = []
-        self.stalled_groups: list[Group] = []
+        self.stalled_groups: dict[Group, None] = {}
         """Where the log or the store did not answer."""
         self.waiting_groups: dict[Group, None] = {}
         """Those that have something for the first member with room, of those that are online."""
@@ -234,14 +234,16 @@ class Sending:
         ):
             self._fetch(session, connection)
         if session.groups is not None and self.waiting_groups:
-            self._pump_groups(connection, session.groups)
+            self._pump_groups(session, connection, session.groups)
         self.flush(connection)
         if session.waiters is not None and session.queue is None and not connection.congested:
             waiters, session.waiters = session.waiters, None
             for waiter in waiters:
                 waiter()
 
-    def _pump_groups(self, connection: Connection, groups: dict[str, Group]) -> None:
+    def _pump_groups(
+        self, session: Session, connection: Connection, groups: dict[str, Group]
+    ) -> None:
         """There is room: groups that wait send, and then wait behind the others."""
         waiting = self.waiting_groups
         if len(waiting) <= len(groups):
@@ -251,7 +253,7 @@ class Sending:
         for group in found:
             if connection.window <= 0 or connection.congested:
                 return
-            group.pump()
+            group.pump(session)
             if group in waiting and groups.pop(group.topic_filter, None) is not None:
                 del waiting[group]
                 waiting[group] = None
@@ -306,7 +308,7 @@ class Sending:
         stalled, self._stalled = self._stalled, []
         for session in stalled:
             self.pump(session)
-        groups, self.stalled_groups = self.stalled_groups, []
+        groups, self.stalled_groups = self.stalled_groups, {}
         for group in groups:
             group.pump()
 

@@ -57,7 +57,7 @@ class Groups:
         self.find_session: Callable[[str], Session | None] = lambda client_id: None
         self.assigned: dict[str, str] = {}
         """From the store: QoS 2 messages under way at a restart → client identifier."""
-        self._recorded: list[str] = []
+        self._recorded: dict[str, None] = {}
         """From the store: filters of groups that had a cursor."""
         self.by_filter: dict[str, Group] = {}
         self.queued_bytes = 0
@@ -90,8 +90,9 @@ class Groups:
         @raise BackendError: (in the Deferred) the log does not answer.
         """
         topic_filter = group.topic_filter
-        # Before the cursor, so that none is ever left over without a record of it.
-        self.store.put([Change(GROUP, topic_filter, b"")], _ignore)
+        if topic_filter not in self._recorded:
+            # Before the cursor, so that none is ever left over without a record of it.
+            self.store.put([Change(GROUP, topic_filter, b"")], _ignore)
         cursor = yield self._log.cursor(cursor_name(topic_filter))
         current = self.by_filter.get(topic_filter)
         if current is not group:
@@ -115,10 +116,10 @@ class Groups:
             if self.needs_cursor(group):
                 yield self.open_cursor(group)
         for topic_filter in self._recorded:
-            group_now = self.by_filter.get(topic_filter)
-            if group_now is None or group_now.cursor is None:
+            found = self.by_filter.get(topic_filter)
+            if found is None or found.cursor is None:
                 self._delete_cursor(topic_filter)
-        self._recorded = []
+        self._recorded = {}
         gone = [k for k in self.assigned if k.rpartition("\0")[0] not in self.by_filter]
         if gone:
             self.store.put([Change(ASSIGNED, key, None) for key in gone], _ignore)
@@ -160,4 +161,5 @@ class Groups:
 
     def load_groups(self, found: list[tuple[str, bytes]]) -> None:
         """Records of the store, at start."""
-        self._recorded.extend([topic_filter for topic_filter, _ in found])
+        for topic_filter, _ in found:
+            self._recorded[topic_filter] = None
