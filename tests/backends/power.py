@@ -135,6 +135,13 @@ class DiskFile(apsw.VFSFile):  # type: ignore[misc]
     def excepthook(self, kind: Any, error: Any, trace: Any) -> None:
         """Errors that SQLite has no use for are no news."""
 
+    def xLock(self, level: int) -> None:
+        """What SQLite tries with a read-only file, and does not mind failing, is no error."""
+        try:
+            super().xLock(level)
+        except apsw.IOError:
+            raise apsw.BusyError("not with this file") from None
+
     def xRead(self, amount: int, offset: int) -> bytes:
         """Read."""
         self.disk.check()

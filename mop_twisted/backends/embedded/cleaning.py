@@ -131,7 +131,7 @@ class Cleaning:
         if self._sweep is not None:
             # Its floors went with the connection.
             self._sweep = None
-            self._acknowledged += self._log.fed
+            self._acknowledged += max(SWEEP_AFTER, self._log.fed)
 
     def watch(self, database: apsw.Connection) -> None:
         """Notice how long the file of changes grows."""

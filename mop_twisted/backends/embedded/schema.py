@@ -33,6 +33,9 @@ PRAGMAS: Final = (
     "PRAGMA temp_store = MEMORY",
 )
 
+LEAST_BYTES: Final = 512
+"""No database is smaller."""
+
 MIGRATIONS: Final = (
     (
         "messages, cursors, origins and state",
@@ -81,6 +84,9 @@ def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     """
     try:
         if os.path.exists(path):
+            if 0 < os.path.getsize(path) < LEAST_BYTES:
+                # SQLite would take it for an empty one.
+                raise StoreCorrupt(f"{path} was cut off")
             refuse_newer(path, vfs)
         database = apsw.Connection(path, vfs=vfs)
         try:

@@ -189,8 +189,14 @@ class Writer:
 
     def _refusable(self, group: list[Job]) -> tuple[list[Job], list[Job]]:
         """With a full disk: those that need room, and those that make some."""
-        if not self.full or self._seconds() >= self._retry_at:
+        if not self.full:
             return [], group
+        now = self._seconds()
+        if now >= self._retry_at and any(job.growing for job in group):
+            # What is kept free for deletes must be free again, or messages would eat it.
+            if self._make_room(False):
+                return [], group
+            self._retry_at = now + REOPEN_SECONDS
         return [job for job in group if job.growing], [job for job in group if not job.growing]
 
     def _reopen(self) -> apsw.Connection | None:
@@ -284,12 +290,8 @@ class Writer:
 
     def probe(self) -> None:
         """See whether what failed goes again, when nobody else tries."""
-        if self.failure is None or not self.idle or self._seconds() < self._retry_at:
-            return
-        if self.full and not self._make_room(False):
-            self._retry_at = self._seconds() + REOPEN_SECONDS
-            return
-        self.add(Job(None, lambda error: None, True))
+        if self.failure is not None and self.idle and self._seconds() >= self._retry_at:
+            self.add(Job(None, lambda error: None, True))
 
     def idle_work(self, work: Callable[[apsw.Connection, Callable[[], bool]], None]) -> None:
         """Do something in the thread, outside a transaction, if nothing waits; it is to ask
