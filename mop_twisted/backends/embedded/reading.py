@@ -36,7 +36,8 @@ LOADED: Final = 2000
 
 _BEHIND: Final = (
     "SELECT sequence, audience, topic, record, crc FROM message "
-    "WHERE sequence > ? AND sequence <= ? AND audience IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
+    "WHERE sequence > ? AND sequence <= ? AND audience IN "
+    "(SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?"
 )
 _THESE: Final = (
     "SELECT sequence, audience, topic, record, crc FROM message WHERE sequence IN "
