@@ -79,6 +79,12 @@ class Groups:
         session.groups[topic_filter] = group
         return group
 
+    def joined(self, session: Session, subscription: Subscription) -> None:
+        """Its SUBACK is on its way: messages that waited while nobody was online may follow."""
+        group = self.by_filter.get(subscription.topic_filter)
+        if group is not None and session in group.members:
+            group.pump(session)
+
     def needs_cursor(self, group: Group) -> bool:
         """Whether a member's session outlives its connection, and the group has none yet."""
         return group.cursor is None and group.durable

@@ -132,7 +132,9 @@ class Subscriptions:
         for subscription, new in added:
             if session.subscriptions.get(subscription.topic_filter) is not subscription:
                 continue
-            if position is not None and new and not subscription.group:
+            if subscription.group:
+                self._groups.joined(session, subscription)
+            elif position is not None and new:
                 self._replays.begin(session, subscription, position)
             elif self._wants_retained(subscription, new):
                 self._retained.begin(session, subscription)
