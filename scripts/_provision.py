@@ -90,13 +90,21 @@ def main(arguments: list[str]) -> None:
             installed = json.loads(stamp.read_text())
         except (OSError, ValueError):
             installed = {}
+        # An environment of another Python, or one that was moved, does not work.
+        made = [*sys.version_info[:2], str(folder)]
+        if installed and installed.get("made") != made:
+            installed = {}
         if not python.exists() or not installed:
             say(f"making a virtual environment in {folder} (Python {sys.version.split()[0]})")
             venv.create(folder, with_pip=True, clear=False)
         dependencies = fingerprint(
             [CHECKOUT / name for name in BUILD_FILES[:2] if (CHECKOUT / name).exists()]
         )
-        wanted = {"sources": fingerprint(sources()), "dependencies": dependencies}
+        wanted = {
+            "sources": fingerprint(sources()),
+            "dependencies": dependencies,
+            "made": made,
+        }
         extras = installed.get("extras", [])
         same_dependencies = installed.get("dependencies") == dependencies
         complete = same_dependencies and (not extra or extra in extras)

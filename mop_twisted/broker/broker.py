@@ -215,6 +215,7 @@ class Broker:
                 if session is not None:
                     waiting += session.queue_bytes
                     paused[session.pause_reason] += 1
+            waiting += self.groups.queued_bytes
             self.queued_bytes = waiting
             self.sending.crowded = waiting > self.limits.node_bytes
         paused[PauseReason.OFFLINE] = counters.sessions_offline

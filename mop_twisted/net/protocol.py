@@ -118,10 +118,11 @@ class MqttProtocol(Protocol):
         gate.deadlines.forget(self)
         connection.output.clear()
         connection.output_bytes = 0
-        gate.leave(connection.peer.address, self.connecting, self.early)
         if self.known and gate.broker is not None:
             self.known = False
             gate.broker.lost(connection)
+        # Afterwards: the last one to leave lets the drain go on.
+        gate.leave(connection.peer.address, self.connecting, self.early)
 
     # Output
 

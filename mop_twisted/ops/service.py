@@ -20,6 +20,7 @@ import socket
 import sys
 import time
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from typing import Any, Final, final
 
 from twisted.application.service import MultiService
@@ -167,7 +168,7 @@ class Gateway(MultiService):
             for text in rules.listeners(settings)
         ]
         self._lag = LagProbe(reactor)
-        self._ticks = LoopingCall(self.broker.tick)
+        self._ticks = LoopingCall(self._tick)
         self._ticks.clock = reactor
         self._system_tree = SystemTree(
             self.counters,
@@ -278,6 +279,7 @@ class Gateway(MultiService):
             files=files,
         )
         super().startService()
+        self._undo_hangup = signals.on_hangup(self._reactor, self.reload)
         self.notifier.startService()
         # Not before the reactor runs: a signal that comes as soon as we are ready is its own.
         self._reactor.callWhenRunning(lambda: self._start().addErrback(self._failed))
@@ -305,7 +307,6 @@ class Gateway(MultiService):
                 view, self.counters, self.observed, self.readiness, self._admin.access
             )
             self._admin.start(self._reactor, http_factory(pages.answer, self._reactor))
-        self._undo_hangup = signals.on_hangup(self._reactor, self.reload)
         # What there is now stays: collections need not walk it again.
         gc.collect()
         gc.freeze()
@@ -313,6 +314,13 @@ class Gateway(MultiService):
         self._started = True
         self.notifier.ready()
         self._say_ready()
+
+    def _tick(self) -> None:
+        """Once a second; what goes wrong in one second must not end those that follow."""
+        try:
+            self.broker.tick()
+        except Exception:
+            self.logger.failure("a tick failed", event="tick_failed")
 
     def _say_ready(self) -> None:
         places = [listener.address for listener in self.listeners]
@@ -322,7 +330,9 @@ class Gateway(MultiService):
         self.logger.info("{line}", event="ready", line=line)
         if self._twistd is None or self._twistd.get("nodaemon"):
             # twistd has put its log in the place of sys.stderr.
-            print(line, file=sys.__stderr__, flush=True)
+            # Whoever started us may have closed it: no reason to stop.
+            with suppress(OSError, ValueError):
+                print(line, file=sys.__stderr__, flush=True)
 
     def _failed(self, failure: Any) -> None:
         if failure.check(MopError):
@@ -341,6 +351,9 @@ class Gateway(MultiService):
     def reload(self) -> None:
         """Read the configuration again, and what it names; nothing changes unless all of it is
         right. [design 3.10] Keys that need a restart are named in the log."""
+        if not self._started:
+            # While the log is loaded, or in the drain: the files are read, or not needed.
+            return
         self.notifier.reloading()
         try:
             self._reload()
@@ -387,9 +400,6 @@ class Gateway(MultiService):
         """Drain: accept nobody, tell everybody, send what is left, close the log."""
         self.notifier.stopping()
         self._started = False
-        if self._undo_hangup is not None:
-            self._undo_hangup()
-            self._undo_hangup = None
         for listener in self.listeners:
             yield listener.stop()
         self._system_tree.stop()
@@ -404,6 +414,10 @@ class Gateway(MultiService):
             # Last, so that whoever asks during the drain learns that we are not ready.
             yield self._admin.stop()
         yield super().stopService()
+        if self._undo_hangup is not None:
+            # Not before: a SIGHUP during the drain must not be the end.
+            self._undo_hangup()
+            self._undo_hangup = None
         self.notifier.stopService()
         self.logger.info("stopped", event="stopped")
 

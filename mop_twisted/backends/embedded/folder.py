@@ -35,11 +35,18 @@ class Folder:
     def take(self) -> None:
         """Make it ours: 0700, and nobody else's process in it. H32
 
-        @raise StoreUnavailable: another process has it.
+        @raise StoreUnavailable: another process has it, or other files are in it.
         @raise OSError: it cannot be made or written to.
         """
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         if os.stat(self.path).st_mode & 0o077:
+            # A folder that others use as well is not taken from them.
+            there = os.listdir(self.path)
+            if there and LOCK not in there and FILE not in there:
+                raise StoreUnavailable(
+                    f"{self.path}: holds other files and is open to other users; "
+                    "give the log a folder of its own"
+                )
             os.chmod(self.path, 0o700)
         lock = os.open(os.path.join(self.path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
