@@ -86,7 +86,7 @@ class PowerTests(TestCase):
                 life.acknowledged.update(map(number, gone))
                 cursor.acknowledge(gone)
             elif what < 0.83:
-                log.cleaning._checkpoint()
+                log.cleaning.checkpoint()
             else:
                 yield turn()
         yield log.stop()

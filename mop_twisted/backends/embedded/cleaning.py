@@ -87,7 +87,8 @@ class Cleaning:
         self._pages = 0
         self._timer: Any = None
         self._reactor: Any = None
-        self._checkpointing = False
+        self.checkpointing = False
+        """Whether a thread moves what was committed into the file itself."""
 
     def load(self, database: apsw.Connection) -> None:
         """What history holds, at start."""
@@ -161,7 +162,7 @@ class Cleaning:
             self._deleted = until
         elif self._sweep is not None:
             found.append(self._sweep_on())
-        elif self._acknowledged >= max(SWEEP_AFTER, (fed - self._low) // 2):
+        elif self._sweep_due:
             self._begin_sweep(database)
         return found
 
@@ -237,16 +238,16 @@ class Cleaning:
             self._trim_at = self._wall() + TRIM_SECONDS
         idle = log.writer.idle
         if (self._pages > CHECKPOINT_PAGES or (idle and self._vacuumed)) and (
-            not self._checkpointing
+            not self.checkpointing
         ):
-            self._checkpoint()
+            self.checkpoint()
         if not idle:
             return
         self._low = max(self._low, self.lowest())
         if self._acknowledged >= PREFIX:
             # Nothing else happens: there is time for what one slow cursor pins.
             self._acknowledged = max(self._acknowledged, SWEEP_AFTER, log.fed)
-        if self._trim or self._acknowledged >= SWEEP_AFTER or self.behind:
+        if self.behind:
             self._go_on(None)
         else:
             self._give_back()
@@ -254,11 +255,16 @@ class Cleaning:
     @property
     def behind(self) -> bool:
         """Whether there is something that the next commit would delete."""
-        return self._low > self._deleted or self._sweep is not None
+        return self._trim or self._low > self._deleted or self._sweep is not None or self._sweep_due
+
+    @property
+    def _sweep_due(self) -> bool:
+        """In proportion to what it looks at."""
+        return self._acknowledged >= max(SWEEP_AFTER, (self._log.fed - self._low) // 2)
 
     def _go_on(self, error: BackendError | None) -> None:
         """Commit for the sake of what is deleted with it, a portion at a time."""
-        if error is None and (self._trim or self._acknowledged >= SWEEP_AFTER or self.behind):
+        if error is None and self.behind:
             self._log.put([], self._go_on)
 
     def _give_back(self) -> None:
@@ -271,9 +277,9 @@ class Cleaning:
             self._vacuumed = True
             self._log.writer.idle_work(_vacuum)
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
         """Move what was committed into the file itself, in a thread of its own."""
-        self._checkpointing = True
+        self.checkpointing = True
         self._vacuumed = False
         restart = self._pages > RESTART_PAGES
         path = self._log.path
@@ -295,7 +301,7 @@ class Cleaning:
             self._reactor.callFromThread(done)
 
         def done() -> None:
-            self._checkpointing = False
+            self.checkpointing = False
             self._pages = 0
 
         threading.Thread(target=work, name="checkpoint", daemon=True).start()
