@@ -10,25 +10,20 @@ from mop_twisted.codec.packets import (
     PUBREC,
     PUBREL,
     Ack,
-    FilterRequest,
     Publish,
 )
 from mop_twisted.codec.properties import (
     CONTENT_TYPE,
     CORRELATION_DATA,
-    MAXIMUM_PACKET_SIZE,
     MESSAGE_EXPIRY_INTERVAL,
     PAYLOAD_FORMAT_INDICATOR,
     RECEIVE_MAXIMUM,
     RESPONSE_TOPIC,
-    SUBSCRIPTION_IDENTIFIER,
     TOPIC_ALIAS,
     TOPIC_ALIAS_MAXIMUM,
     USER_PROPERTY,
 )
-from mop_twisted.limits import Limits
 
-from ..conversation import Node
 from .base import KEPT, NodeTestCase, Steps
 
 VERSIONS = (3, 4, 5)
@@ -414,196 +409,3 @@ class ExpiryTests(NodeTestCase):
         yield client.connect(False, properties=KEPT)
         again = yield client.expect_publish()
         self.assertEqual((first.packet_id, True), (again.packet_id, again.dup))
-
-
-class FlowTests(NodeTestCase):
-    """Receive maximum and maximum packet size, both ways."""
-
-    def make_node(self) -> Node:
-        limits = Limits()
-        limits.receive_maximum = 10
-        limits.window_3x = 4
-        limits.maximum_packet_size = 1000
-        limits.live_messages = 5
-        return Node(limits=limits)
-
-    @inlineCallbacks
-    def test_respected(self) -> Steps:
-        """No more than the client's receive maximum is in flight; all else goes on.
-
-        [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2] [MQTT5-4.9.0-3] [MQTT5-3.3.4-10]
-        """
-        for version, how, window in (
-            (5, {"properties": {RECEIVE_MAXIMUM: 3}}, 3),
-            (5, {"properties": {**KEPT, RECEIVE_MAXIMUM: 3}}, 3),
-            (4, {}, 4),
-            (4, {"clean_start": False}, 4),
-        ):
-            client = yield self.node.connected(f"client{version}", version, **how)
-            yield client.subscribe("t", qos=2)
-            sender = yield self.node.connected("sender")
-            for number in range(20):
-                yield sender.publish("t", b"%d" % number, 1 + number % 2)
-            waiting = []
-            for _ in range(window):
-                publish = yield client.expect(Publish)
-                waiting.append(publish)
-            yield client.expect_nothing()
-            yield sender.publish("t", b"QoS 0 passes", 0)
-            publish = yield client.expect_publish()
-            self.assertEqual(0, publish.qos)
-            for number in range(20):
-                publish = waiting.pop(0)
-                self.assertEqual(b"%d" % number, publish.payload)
-                if publish.qos == 1:
-                    client.send(Ack(PUBACK, publish.packet_id))
-                else:
-                    client.send(Ack(PUBREC, publish.packet_id))
-                    yield client.expect_ack(PUBREL, publish.packet_id)
-                    client.send(Ack(PUBCOMP, publish.packet_id))
-                if number < 20 - window:
-                    publish = yield client._next(lambda p: isinstance(p, Publish), "the next")
-                    waiting.append(publish)
-            yield client.expect_nothing()
-            yield client.unsubscribe("t")
-
-    @inlineCallbacks
-    def test_enforced(self) -> Steps:
-        """A client that exceeds our receive maximum is cut with 0x93. [MQTT5-3.3.4-7] H8"""
-        sender = yield self.node.connected("sender")
-        for packet_id in range(1, 12):
-            sender.send(Publish("t", b"", 2, False, packet_id))
-        said = yield sender.expect_closed()
-        self.assertEqual(0x93, said.reason)
-
-    @inlineCallbacks
-    def test_too_large_for_us(self) -> Steps:
-        """A packet over our maximum is 0x95, and is not waited for. [MQTT5-3.2.2-15]"""
-        sender = yield self.node.connected("sender")
-        sender.write(b"\x30\xff\xff\x7f")
-        said = yield sender.expect_closed()
-        self.assertEqual(0x95, said.reason)
-
-    @inlineCallbacks
-    def test_too_large_for_the_client(self) -> Steps:
-        """A message over the client's maximum is discarded as if it had been delivered, and
-        counted. [MQTT5-3.1.2-24] [MQTT5-3.1.2-25]"""
-        for properties in ({MAXIMUM_PACKET_SIZE: 60}, {**KEPT, MAXIMUM_PACKET_SIZE: 60}):
-            client = yield self.node.connected("client", properties=properties)
-            yield client.subscribe("t", qos=2)
-            sender = yield self.node.connected("sender")
-            for qos in (0, 1, 2):
-                yield sender.publish("t", b"x" * 100, qos)
-                yield sender.publish("t", b"fits", qos)
-                publish = yield client.expect_publish()
-                self.assertEqual(b"fits", publish.payload)
-            yield client.expect_nothing()
-        from mop_twisted.broker.counters import DropReason
-
-        self.assertEqual(6, self.node.counters.dropped[DropReason.TOO_LARGE])
-
-
-class RetainTests(NodeTestCase):
-    """Retained messages."""
-
-    @inlineCallbacks
-    def test_replaced_and_removed(self) -> Steps:
-        """The last retained message is kept, an empty one removes it, one without RETAIN changes
-        nothing.
-
-        [MQTT5-3.3.1-5] [MQTT5-3.3.1-6] [MQTT5-3.3.1-7] [MQTT5-3.3.1-8] [MQTT311-3.3.1-5]
-        [MQTT311-3.3.1-6] [MQTT311-3.3.1-7] [MQTT311-3.3.1-10] [MQTT311-3.3.1-11]
-        [MQTT311-3.3.1-12]
-        """
-        for version in VERSIONS:
-            for qos in (0, 1, 2):
-                sender = yield self.node.connected("sender", version)
-                yield sender.publish("r", b"1", qos, True)
-                yield sender.publish("r", b"2", qos, True)
-                yield sender.publish("r", b"3", qos)
-                # QoS 0 is not acknowledged: what is stored behind it is.
-                yield sender.publish("barrier", b"x", 1, True)
-                client = yield self.node.connected("client", version)
-                yield client.subscribe("r", qos=2)
-                publish = yield client.expect_publish()
-                self.assertEqual((b"2", True, qos), (publish.payload, publish.retain, publish.qos))
-                yield sender.publish("r", b"", qos, True)
-                publish = yield client.expect_publish()
-                self.assertEqual((b"", False), (publish.payload, publish.retain))
-                late = yield self.node.connected("late", version)
-                yield late.subscribe("r/#", qos=2)
-                yield late.expect_nothing()
-
-    @inlineCallbacks
-    def test_retain_as_published(self) -> Steps:
-        """RETAIN is passed on to who asked for that, and is 0 for others; for a new
-        subscription it is 1.
-
-        [MQTT5-3.3.1-12] [MQTT5-3.3.1-13] [MQTT311-3.3.1-8] [MQTT311-3.3.1-9]
-        """
-        client = yield self.node.connected("client")
-        yield client.subscribe(FilterRequest("r", 1, retain_as_published=True))
-        other = yield self.node.connected("other", 4)
-        yield other.subscribe("r", qos=1)
-        sender = yield self.node.connected("sender")
-        for retain in (True, False):
-            yield sender.publish("r", b"x", 1, retain)
-            publish = yield client.expect_publish()
-            self.assertEqual(retain, publish.retain)
-            publish = yield other.expect_publish()
-            self.assertFalse(publish.retain)
-
-    @inlineCallbacks
-    def test_retain_handling(self) -> Steps:
-        """Handling 0 sends what is retained at every SUBSCRIBE, 1 at a new one, 2 never.
-
-        [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11] [MQTT5-3.8.4-4]
-        """
-        sender = yield self.node.connected("sender")
-        yield sender.publish("r", b"x", 1, True)
-        for handling, first, again in ((0, 1, 1), (1, 1, 0), (2, 0, 0)):
-            client = yield self.node.connected("client")
-            for expected in (first, again):
-                yield client.subscribe(FilterRequest("r", 1, retain_handling=handling))
-                if expected:
-                    publish = yield client.expect_publish()
-                    self.assertTrue(publish.retain)
-                yield client.expect_nothing()
-
-    @inlineCallbacks
-    def test_survives(self) -> Steps:
-        """Retained messages survive a restart, QoS 0 ones too, with their identifiers."""
-        sender = yield self.node.connected("sender")
-        for qos in (0, 1, 2):
-            yield sender.publish(f"r/{qos}", b"x", qos, True)
-        yield sender.publish("r/gone", b"x", 1, True)
-        yield sender.publish("r/gone", b"", 1, True)
-        yield self.restart()
-        for how in ({}, {"properties": KEPT}):
-            client = yield self.node.connected("client", **how)
-            yield client.subscribe("r/#", qos=2, properties={SUBSCRIPTION_IDENTIFIER: [9]})
-            got = {}
-            for _ in range(3):
-                publish = yield client.expect_publish()
-                got[publish.topic] = publish.qos
-                self.assertEqual([9], publish.properties[SUBSCRIPTION_IDENTIFIER])
-                self.assertTrue(publish.retain)
-            self.assertEqual({"r/0": 0, "r/1": 1, "r/2": 2}, got)
-            yield client.expect_nothing()
-
-    @inlineCallbacks
-    def test_many(self) -> Steps:
-        """Thousands of retained messages arrive, all of them, while another client is served."""
-        sender = yield self.node.connected("sender")
-        for number in range(3000):
-            yield sender.publish(f"r/{number}", b"x", 0, True)
-        for properties in ({}, KEPT):
-            client = yield self.node.connected("client", properties=properties)
-            yield client.subscribe("r/+", qos=1)
-            yield sender.expect_nothing()
-            got = set()
-            for _ in range(3000):
-                publish = yield client.expect_publish()
-                got.add(publish.topic)
-            self.assertEqual(3000, len(got))
-            yield client.expect_nothing()
