@@ -100,14 +100,9 @@ class BacklogTests(Base):
         slow = yield log.cursor("slow")
         quick = yield log.cursor("quick")
         yield quick.fetch(1, 1)
-        taken: list[Entry] = []
 
         def feed(entries: Sequence[Entry]) -> None:
-            for entry in entries:
-                if entry.audience is others and quick.take(entry):
-                    taken.append(entry)
-            quick.acknowledge(taken)
-            taken.clear()
+            quick.acknowledge([e for e in entries if e.audience is others and quick.take(e)])
 
         log._feed = feed
         mine, others = Audience((slow,)), Audience((quick,))
