@@ -1,7 +1,7 @@
 """How much of SQLite's own speed the embedded log leaves.
 
-C{python -m tests.bench.bench_log [ENTRIES]}: messages of 100 bytes go through publish, commit, feed,
-take and acknowledge, at most 4,000 under way, in runs of 100 as a busy connection hands them over.
+C{python -m tests.bench.bench_log [ENTRIES]}: messages of 100 bytes go through publish, commit,
+feed, take and acknowledge, at most 4,000 under way, in runs of 100 as from a busy connection.
 The yardstick, in the same run, is a bare loop over apsw that writes the same rows in groups of the
 same size, each in a transaction, and deletes them again. The bars are a share of 0.4 and 40,000
 entries a second.
