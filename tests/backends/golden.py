@@ -18,7 +18,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import react
 
-from mop_twisted.backends.embedded.log import EmbeddedLog, Retention
+from mop_twisted.backends.embedded.log import EmbeddedLog
+from mop_twisted.backends.embedded.retention import Retention
 from mop_twisted.codec.packets import Publish
 from mop_twisted.errors import BackendError
 from mop_twisted.limits import Limits

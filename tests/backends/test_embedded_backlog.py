@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from mop_twisted.backends.embedded.audiences import PRUNED_AT
-from mop_twisted.backends.embedded.log import EmbeddedLog, Retention
+from mop_twisted.backends.embedded.log import EmbeddedLog
+from mop_twisted.backends.embedded.retention import Retention
 from mop_twisted.codec.packets import Publish
 from mop_twisted.errors import BackendError
 from mop_twisted.limits import Limits

@@ -10,7 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.trial.unittest import TestCase
 
-from mop_twisted.backends.embedded.log import EmbeddedLog, Retention
+from mop_twisted.backends.embedded.log import EmbeddedLog
+from mop_twisted.backends.embedded.retention import Retention
 from mop_twisted.limits import Limits
 from tests.contracts.history import HistoryContract
 from tests.contracts.interleaving import InterleavingContract

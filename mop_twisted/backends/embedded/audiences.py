@@ -19,6 +19,9 @@ from .schema import rows
 if TYPE_CHECKING:
     from .cursor import Cursor
 
+AUDIENCE: Final = "audience"
+"""The name of the last number that was given: a set may be forgotten while rows of its messages
+are still there, and whoever got its number next would get them, too."""
 PRUNED_AT: Final = 64
 """Sets that are worth a look at which of them are still needed."""
 
@@ -43,7 +46,8 @@ class Audiences:
         """All that are stored; any message up to C{high} may be the last of each."""
         for number, members in rows(database, "SELECT id, members FROM audience"):
             self._intern(number, decode_members(number, members), high)
-        self._next = max(self.members, default=0) + 1
+        meta = rows(database, "SELECT value FROM meta WHERE name = ?", (AUDIENCE,))
+        self._next = max(meta[0][0] if meta else 0, max(self.members, default=0)) + 1
 
     def _intern(self, number: int, members: tuple[int, ...], last: int) -> None:
         self.members[number] = members
@@ -65,9 +69,10 @@ class Audiences:
             if cursor is not None and cursor.audiences is not None:
                 cursor.audiences.discard(number)
 
-    def of(self, id: int) -> set[int] | None:
-        """The numbers of a cursor's sets."""
-        return {number for number, members in self.members.items() if id in members} or None
+    @property
+    def highest_cursor(self) -> int:
+        """The highest id that is in a set; its cursor may be gone, but not what it was for."""
+        return max((members[-1] for members in self.members.values() if members), default=0)
 
     def number(self, database: apsw.Connection, audience: Audience | None, sequence: int) -> int:
         """The number for a message of C{sequence}; 0: for no cursor."""
@@ -83,6 +88,7 @@ class Audiences:
                 database.execute(
                     "INSERT INTO audience VALUES (?, ?)", (number, encode_members(number, members))
                 )
+                database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (AUDIENCE, number))
                 self._intern(number, members, sequence)
                 self._fresh.append(number)
             audience.key = number

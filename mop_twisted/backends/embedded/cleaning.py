@@ -9,11 +9,12 @@ own; pages are given back to the file system when nothing is being written.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import apsw
 
@@ -37,6 +38,8 @@ VACUUM_PAGES: Final = 500
 VACUUM_SECONDS: Final = 0.2
 """How long that may go on at once; it also ends when somebody wants to write."""
 TRIM_SECONDS: Final = 10.0
+TRIMMED: Final = 2000
+"""Messages of one rule that one commit takes from history at most."""
 
 _PREFIX: Final = "DELETE FROM message WHERE sequence > ? AND sequence <= ? AND kept = 0"
 _SWEEP: Final = (
@@ -47,27 +50,24 @@ _SWEEP: Final = (
     "(SELECT floor FROM temp.floors WHERE id = -1), 0)"
 )
 
+_KEPT: Final = (
+    "SELECT stored, sequence, length(record) FROM message "
+    # The second condition is what the index is for.
+    "WHERE kept = ? AND kept > 0 ORDER BY stored, sequence LIMIT ?"
+)
+_OLD: Final = "WHERE kept = ? AND kept > 0 AND stored <= ? AND (stored < ? OR +sequence <= ?)"
+_DELETE_KEPT: Final = f"DELETE FROM message {_OLD} AND +sequence <= ?"
+_RELEASE_KEPT: Final = f"UPDATE message SET kept = 0 {_OLD}"
+
 Statements = list[tuple[str, tuple[Any, ...]]]
-
-
-class Retention(NamedTuple):
-    """Keep what matches C{filter} for C{age} seconds, and up to C{bytes} of it; C{None} is no
-    such bound."""
-
-    filter: str
-    age: float | None = None
-    bytes: int | None = None
 
 
 @final
 class Cleaning:
     """Decides what is deleted with each commit."""
 
-    def __init__(
-        self, log: EmbeddedLog, retention: list[Retention], wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, log: EmbeddedLog, wall: Callable[[], float]) -> None:
         self._log = log
-        self._retention = retention
         self._wall = wall
         self._deleted = 0
         """No rows at or below, but for those that history keeps."""
@@ -78,8 +78,7 @@ class Cleaning:
         self._acknowledged = 0
         self._sweep: tuple[int, int] | None = None
         """From, to: a sweep under way."""
-        self._kept_bytes = [0] * (len(retention) + 1)
-        self._settled = (0, [*self._kept_bytes])
+        self._settled: tuple[int, dict[int, int]] = (0, {})
         """What was true of the last transaction that was committed."""
         self._trim = False
         self._trim_at = 0.0
@@ -91,13 +90,9 @@ class Cleaning:
         """Whether a thread moves what was committed into the file itself."""
 
     def load(self, database: apsw.Connection) -> None:
-        """What history holds, at start."""
+        """Where the log begins, at start; the rules know what they keep."""
         first = rows(database, "SELECT min(sequence) FROM message WHERE kept = 0")
         self._deleted = self._low = (first[0][0] or self._log.fed + 1) - 1
-        query = "SELECT kept, sum(length(record)) FROM message WHERE kept > 0 GROUP BY kept"
-        for rule, size in rows(database, query):
-            if rule < len(self._kept_bytes):
-                self._kept_bytes[rule] = size
         self.settle(True)
 
     def start(self, reactor: Any) -> None:
@@ -117,17 +112,13 @@ class Cleaning:
         """So many messages may have become free."""
         self._acknowledged += count
 
-    def kept(self, rule: int, size: int) -> None:
-        """A message of a retention rule is being stored."""
-        self._kept_bytes[rule] += size
-
     def settle(self, committed: bool) -> None:
         """The transaction under way has ended; its deletes were made, or were not."""
         if committed:
-            self._settled = (self._deleted, [*self._kept_bytes])
+            self._settled = (self._deleted, dict(self._log.rules.kept_bytes))
             return
         self._deleted, kept = self._settled
-        self._kept_bytes = [*kept]
+        self._log.rules.kept_bytes = dict(kept)
         self._trim_at = 0.0
         if self._sweep is not None:
             # Its floors went with the connection.
@@ -187,38 +178,32 @@ class Cleaning:
         return _SWEEP, (start, until)
 
     def _trimmed(self, database: apsw.Connection) -> Statements:
-        """What retention keeps no longer: no more than history, it goes with the next prefix."""
+        """What retention keeps no longer, a portion of each rule: no more than history, it goes
+        with the next prefix."""
         found: Statements = []
         lowest = self.lowest()
-        for number, rule in enumerate(self._retention, 1):
-            if rule.age is not None:
-                oldest = self._wall() - rule.age
-                query = "SELECT sum(length(record)) FROM message WHERE kept = ? AND stored < ?"
-                self._kept_bytes[number] -= rows(database, query, (number, oldest))[0][0] or 0
-                found += self._release(number, "stored < ?", oldest, lowest)
-            if rule.bytes is not None and self._kept_bytes[number] > rule.bytes:
-                over = self._kept_bytes[number] - rule.bytes
-                last = 0
-                for sequence, size in database.execute(
-                    "SELECT sequence, length(record) FROM message WHERE kept = ? ORDER BY sequence",
-                    (number,),
-                ):
-                    if over <= 0:
-                        break
-                    over -= size
-                    self._kept_bytes[number] -= size
-                    last = sequence
-                found += self._release(number, "sequence <= ?", last, lowest)
+        rules = self._log.rules
+        for number, rule in rules.bounded.items():
+            oldest = -math.inf if rule.age is None else self._wall() - rule.age
+            over = 0 if rule.bytes is None else rules.kept_bytes.get(number, 0) - rule.bytes
+            last: tuple[float, int] | None = None
+            size = count = 0
+            for count, (stored, sequence, length) in enumerate(  # noqa: B007
+                database.execute(_KEPT, (number, TRIMMED)), 1
+            ):
+                if stored >= oldest and size >= over:
+                    break
+                last = (stored, sequence)
+                size += length
+            else:
+                # There may be more; the next commit sees to that.
+                self._trim = self._trim or count == TRIMMED
+            if last is not None:
+                rules.count(number, -size)
+                bounds = (number, last[0], *last)
+                found.append((_DELETE_KEPT, (*bounds, lowest)))
+                found.append((_RELEASE_KEPT, bounds))
         return found
-
-    def _release(self, rule: int, condition: str, bound: float, lowest: int) -> Statements:
-        return [
-            (
-                f"DELETE FROM message WHERE kept = ? AND {condition} AND sequence <= ?",
-                (rule, bound, lowest),
-            ),
-            (f"UPDATE message SET kept = 0 WHERE kept = ? AND {condition}", (rule, bound)),
-        ]
 
     # Now and then
 
@@ -233,7 +218,7 @@ class Cleaning:
         gone = log.audiences.prune(log.fed)
         if gone:
             log.drop_audiences(gone)
-        if self._retention and self._wall() >= self._trim_at:
+        if self._log.rules.bounded and self._wall() >= self._trim_at:
             self._trim = True
             self._trim_at = self._wall() + TRIM_SECONDS
         idle = log.writer.idle

@@ -6,7 +6,7 @@ feed its position is the log's own. That is one small record a session, whatever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -18,6 +18,10 @@ from .rows import Place
 if TYPE_CHECKING:
     from .log import EmbeddedLog
 
+DOUBTED: Final = 1024
+"""After a crash so many messages of a cursor are taken for sent: what one may get in the second
+after which its place is saved."""
+
 
 @final
 @implementer(ICursor)
@@ -25,6 +29,7 @@ class Cursor:
     """One session's, or one shared group's, place in the log."""
 
     __slots__ = (
+        "_doubts",
         "_fetching",
         "_following",
         "_log",
@@ -59,6 +64,8 @@ class Cursor:
         """What a fetch gives again before anything else."""
         self._uncertain = 0
         """Fetched up to here, a message may have been sent before a crash."""
+        self._doubts = 0
+        """How many more."""
         self.audiences: set[int] | None = None
         """The audiences that it is in, by number."""
         self.backlog_messages = place.messages
@@ -93,8 +100,10 @@ class Cursor:
         )
 
     def doubt(self, sequence: int) -> None:
-        """After a crash: up to here it may have sent more than its row says."""
+        """After a crash: up to here it may have sent more than its row says, whether that says
+        that it followed the feed, or caught up, or that nobody was there."""
         self._uncertain = sequence
+        self._doubts = DOUBTED
 
     # ICursor
 
@@ -140,7 +149,12 @@ class Cursor:
             return
         for entry in entries:
             self.outstanding[entry.sequence] = None
-            entry.redelivered = entry.sequence <= self._uncertain
+            if entry.sequence <= self._uncertain:
+                # [MQTT5-3.3.1-1] [MQTT311-3.3.1-1]
+                entry.redelivered = True
+                self._doubts -= 1
+                if not self._doubts:
+                    self._uncertain = entry.sequence
         self._position = reached
         live = reached >= log.fed
         if not entries and not live:

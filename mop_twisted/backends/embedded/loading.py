@@ -14,9 +14,6 @@ from .cursor import Cursor
 from .rows import OVERHEAD
 from .schema import rows
 
-DOUBTED: Final = 1024
-"""After a crash so many messages of a cursor that was following are taken for sent."""
-
 CLEAN: Final = "clean"
 """The sequence at which the log was closed in order."""
 HIGH: Final = "high"
@@ -30,10 +27,6 @@ _BETWEEN: Final = (
 _THESE: Final = (
     f"SELECT count(*), sum({_SIZE}) FROM message WHERE sequence IN (SELECT value FROM json_each(?))"
 )
-_DOUBTED: Final = (
-    "SELECT max(sequence) FROM (SELECT sequence FROM message WHERE sequence > ? "
-    "ORDER BY sequence LIMIT ?)"
-)
 
 
 def load_high(database: apsw.Connection) -> tuple[int, bool]:
@@ -42,11 +35,6 @@ def load_high(database: apsw.Connection) -> tuple[int, bool]:
     last = rows(database, "SELECT max(sequence) FROM message")[0][0] or 0
     high = max(meta.get(HIGH, 0), last)
     return high, meta.get(CLEAN) == high or not high
-
-
-def doubted(database: apsw.Connection, position: int) -> int:
-    """Up to where a cursor that was following may have sent more than its row says."""
-    return int(rows(database, _DOUBTED, (position, DOUBTED))[0][0] or 0)
 
 
 def recount(database: apsw.Connection, cursors: list[Cursor], high: int) -> None:

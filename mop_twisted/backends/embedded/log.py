@@ -25,14 +25,15 @@ from ...failpoints import reach
 from ...interfaces import Completed, IMessageLog, IStateStore
 from ...limits import Limits
 from ...model import Change, Entry, History, Origin
-from ...topics import matches
 from .audiences import Audiences
-from .cleaning import Cleaning, Retention
+from .cleaning import Cleaning
 from .cursor import Cursor
 from .folder import Folder
-from .loading import CLEAN, HIGH, doubted, load_high, recount
+from .loading import CLEAN, HIGH, load_high, recount
 from .origins import Origins
 from .reading import Reading
+from .retention import Retention as Retention
+from .retention import Rules
 from .rows import (
     Place,
     decode_place,
@@ -80,7 +81,7 @@ class EmbeddedLog:
         self.path = self._home.database
         self._reactor = reactor
         self._limits = limits
-        self._retention = [Retention(rule.filter, rule.age, rule.bytes) for rule in retention]
+        self.rules = Rules(Retention(rule.filter, rule.age, rule.bytes) for rule in retention)
         self._wall = wall
         self._monotonic = monotonic or reactor.seconds
         self.vfs = vfs
@@ -103,7 +104,6 @@ class EmbeddedLog:
         """Those whose places are in the transaction under way."""
         self._save_at = 0.0
         self._timer: Any = None
-        self._kept_by: dict[str, int] = {}
         self._growing = 0
         """Publications under way that need room."""
         self.queue_bytes = 0
@@ -118,7 +118,7 @@ class EmbeddedLog:
             self._home.make_room,
             self.reading.close,
         )
-        self.cleaning = Cleaning(self, self._retention, wall)
+        self.cleaning = Cleaning(self, wall)
 
     @property
     def settled(self) -> bool:
@@ -192,41 +192,30 @@ class EmbeddedLog:
     def _load(self, database: apsw.Connection) -> None:
         self._sequence, clean = load_high(database)
         self.fed = self._sequence
-        self.audiences.load(database, self._sequence)
         for number, name, place in rows(database, "SELECT id, name, place FROM cursor"):
             stored = decode_place(name, place)
             cursor = Cursor(self, name, number, stored, True)
-            if stored.dirty:
-                cursor.doubt(doubted(database, stored.position))
+            if not clean:
+                cursor.doubt(self._sequence)
             self._add_cursor(cursor)
-        self._next_cursor = max(self._by_id, default=0) + 1
+        # With the cursors there, so that each set tells its members of itself.
+        self.audiences.load(database, self._sequence)
+        self._next_cursor = max(self.audiences.highest_cursor, max(self._by_id, default=0)) + 1
         if not clean:
             recount(database, list(self.cursors.values()), self._sequence)
         self._origins.load(database)
+        self.rules.load(database)
         self.cleaning.load(database)
 
     def _add_cursor(self, cursor: Cursor) -> None:
         self.cursors[cursor.name] = cursor
         self._by_id[cursor.id] = cursor
-        cursor.audiences = self.audiences.of(cursor.id)
 
     # Publishing
 
     def keeps(self, topic: str) -> bool:
         """@see: L{IMessageLog.keeps}"""
-        return self._rule_of(topic) > 0
-
-    def _rule_of(self, topic: str) -> int:
-        """The retention rule of a topic, counted from 1; 0: none."""
-        if not self._retention:
-            return 0
-        rule = self._kept_by.get(topic)
-        if rule is None:
-            found = [n for n, r in enumerate(self._retention, 1) if matches(r.filter, topic)]
-            if len(self._kept_by) > 10_000:
-                self._kept_by.clear()
-            rule = self._kept_by[topic] = found[0] if found else 0
-        return rule
+        return self.rules.of(topic) > 0
 
     def publish(self, entries: list[Entry], completed: Completed) -> None:
         """@see: L{IMessageLog.publish}"""
@@ -283,9 +272,9 @@ class EmbeddedLog:
             if entry.sequence and publish is not None:
                 audience = self.audiences.number(database, entry.audience, entry.sequence)
                 record, crc = encode_entry(entry, audience, offset)
-                rule = self._rule_of(publish.topic) if entry.kept else 0
+                rule = self.rules.of(publish.topic) if entry.kept else 0
                 if rule:
-                    self.cleaning.kept(rule, len(record))
+                    self.rules.count(rule, len(record))
                 messages.append((entry.sequence, audience, publish.topic, record, crc, rule, now))
         if messages:
             database.executemany(_INSERT, messages)

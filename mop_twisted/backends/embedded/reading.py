@@ -47,6 +47,10 @@ _HISTORY: Final = (
     "SELECT sequence, audience, topic, record, crc FROM message WHERE kept > 0 AND sequence > ? "
     "AND sequence <= ? ORDER BY sequence LIMIT ?"
 )
+_SINCE: Final = (
+    "SELECT sequence FROM message WHERE kept = ? AND kept > 0 AND stored >= ? "
+    "ORDER BY stored, sequence LIMIT 1"
+)
 _AGE: Final = re.compile(r"-([0-9]+)(s|m|h|d)")
 _AGE_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -154,9 +158,11 @@ class Reading:
         else:
             parsed = datetime.fromisoformat(start)
             moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-        query = "SELECT min(sequence) FROM message WHERE kept > 0 AND stored >= ?"
-        first = rows(self._open_reader(), query, (moment,))[0][0]
-        return self._log.fed if first is None else first - 1
+        first = self._log.fed + 1
+        for number in self._log.rules.numbers:
+            for (sequence,) in rows(self._open_reader(), _SINCE, (number, moment)):
+                first = min(first, sequence)
+        return first - 1
 
     def history(
         self, found: Deferred[History], topic_filter: str, position: int, limit: int

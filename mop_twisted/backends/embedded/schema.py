@@ -72,6 +72,16 @@ MIGRATIONS: Final = (
         CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
         """,
     ),
+    (
+        "numbers that are not given twice: of sets of cursors, of retention rules",
+        # Until now a rule had the number of its place in the configuration: the first start
+        # after this gives them the same again.
+        """
+        CREATE TABLE retention (id INTEGER PRIMARY KEY, filter TEXT NOT NULL UNIQUE);
+        INSERT OR REPLACE INTO meta
+            SELECT 'audience', max(audience) FROM message HAVING max(audience) > 0;
+        """,
+    ),
 )
 
 

@@ -96,6 +96,7 @@ class Writer:
         self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped: Callable[[], None] | None = None
+        self._closed = False
         self._retry_at = 0.0
         self.failure: BackendError | None = None
         """Why nothing is appended right now."""
@@ -122,6 +123,7 @@ class Writer:
     def start(self) -> apsw.Connection:
         """Open the database and start the thread; the connection is for loading."""
         self._database = self._connect()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="embedded log", daemon=True)
         self._thread.start()
         return self._database
@@ -139,7 +141,11 @@ class Writer:
         self._orders = SimpleQueue()
 
     def add(self, job: Job) -> None:
-        """Have a job done with the next group."""
+        """Have a job done with the next group; once closed, it ends with L{StoreUnavailable}."""
+        if self._closed:
+            closed = StoreUnavailable("the log is closed")
+            self._reactor.callLater(0, self._end, [job], closed)
+            return
         self._waiting.append(job)
         if not (self._busy or self._scheduled):
             # At the end of this turn, so that what comes in it is one group.
@@ -284,7 +290,7 @@ class Writer:
             if stopped is not None:
                 stopped()
 
-        self._busy = True
+        self._busy = self._closed = True
         self._orders.put(None)
         self._reactor.callLater(0, ended)
 
