@@ -131,7 +131,7 @@ class Comparison:
             }
             load = load_of(words)
             result = perform(load, server.pids, self._bar)
-            if isinstance(server, Gateway) and (commits := server.commits()):
+            if "sent" in result and isinstance(server, Gateway) and (commits := server.commits()):
                 result["messages_per_commit"] = round(result["sent"] / commits, 1)
             return result
 
