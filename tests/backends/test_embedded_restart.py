@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import apsw
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.task import Clock
@@ -237,6 +238,67 @@ class DoubtTests(Base):
             batch = yield cursor.fetch(100, 1 << 20)
             marks += [entry.redelivered for entry in batch.entries]
         self.assertEqual(marks, [True] * 2 + [False] * 100)
+
+
+class ChangesTests(Base):
+    """The file of changes beside the log's own."""
+
+    def entry(self, cursor: Any, size: int = 10) -> Entry:
+        """A message."""
+        return Entry(Publish("t", b"x" * size, 1), Audience((cursor,)))
+
+    @inlineCallbacks
+    def moved(self, log: EmbeddedLog) -> Yields:
+        """Until the checkpoint is over."""
+        while log.cleaning.checkpointing or not log.writer.idle:
+            yield turn()
+
+    @inlineCallbacks
+    def test_quiet(self) -> Yields:
+        """When nothing happens any more the file of changes is emptied."""
+        log = yield self.opened()
+        cursor = yield log.cursor("a")
+        yield self.publish(log, self.entry(cursor, 100_000))
+        changes = f"{log.path}-wal"
+        self.assertGreater(os.path.getsize(changes), 100_000)
+        for _ in range(4):
+            yield self.tick(log)
+            yield self.moved(log)
+        self.assertEqual(os.path.getsize(changes), 0)
+
+    @inlineCallbacks
+    def test_between(self) -> Yields:
+        """When it is too long it is begun anew between two commits, however busy the log is."""
+        log = yield self.opened()
+        cursor = yield log.cursor("a")
+        self.patch(cleaning, "RESTART_PAGES", 100)
+        yield self.publish(log, self.entry(cursor, 1_000_000))
+        log.cleaning.checkpoint()
+        while log.cleaning.checkpointing:
+            yield self.publish(log, self.entry(cursor))
+        yield self.publish(log, self.entry(cursor))
+        yield self.publish(log, self.entry(cursor))
+        self.assertLess(os.path.getsize(f"{log.path}-wal"), 100_000)
+
+    @inlineCallbacks
+    def test_locked(self) -> Yields:
+        """While another process has the file locked messages wait, and the rest of the broker
+        does not; none fails."""
+        log = yield self.opened()
+        cursor = yield log.cursor("a")
+        other = apsw.Connection(log.path)
+        self.addCleanup(other.close, True)
+        other.execute("BEGIN IMMEDIATE")
+        ended: list[Any] = []
+        log.publish([self.entry(cursor)], ended.append)
+        for _ in range(5):
+            yield turn()
+        self.assertEqual(ended, [])
+        self.assertTrue(log.healthy)
+        other.execute("ROLLBACK")
+        yield self.publish(log, self.entry(cursor))
+        self.assertEqual(ended, [None])
+        self.assertEqual(cursor.backlog_messages, 2)
 
 
 class ClosedTests(Base):

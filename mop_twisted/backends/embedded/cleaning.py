@@ -32,7 +32,7 @@ SWEEP_AFTER: Final = 10_000
 """Acknowledgements after which pinned rows are looked at, at the least."""
 CHECKPOINT_PAGES: Final = 2000
 RESTART_PAGES: Final = 40_000
-"""Above, the log's file of changes is begun anew although that makes the writer wait."""
+"""Above, the log's file of changes is begun anew although commits wait for that."""
 VACUUM_PAGES: Final = 500
 """Free pages that are worth giving back."""
 VACUUM_SECONDS: Final = 0.2
@@ -84,6 +84,10 @@ class Cleaning:
         self._trim_at = 0.0
         self._vacuumed = False
         self._pages = 0
+        self._grew = False
+        """There was a commit since the last look."""
+        self._changes = False
+        """The file of changes is not empty."""
         self._timer: Any = None
         self._reactor: Any = None
         self.checkpointing = False
@@ -132,6 +136,7 @@ class Cleaning:
 
     def _grown(self, database: apsw.Connection, name: str, pages: int) -> int:
         self._pages = pages
+        self._grew = self._changes = True
         return apsw.SQLITE_OK
 
     # With each commit
@@ -222,8 +227,10 @@ class Cleaning:
             self._trim = True
             self._trim_at = self._wall() + TRIM_SECONDS
         idle = log.writer.idle
-        if (self._pages > CHECKPOINT_PAGES or (idle and self._vacuumed)) and (
-            not self.checkpointing
+        quiet = idle and not self._grew
+        self._grew = False
+        if not self.checkpointing and (
+            self._pages > CHECKPOINT_PAGES or (quiet and self._changes) or (idle and self._vacuumed)
         ):
             self.checkpoint()
         if not idle:
@@ -263,10 +270,11 @@ class Cleaning:
             self._log.writer.idle_work(_vacuum)
 
     def checkpoint(self) -> None:
-        """Move what was committed into the file itself, in a thread of its own."""
+        """Move what was committed into the file itself, in a thread of its own. When nothing else
+        happens, or the file of changes is too long, it is begun anew after that: by the writer's
+        thread, so that the reactor's need not wait for its lock."""
         self.checkpointing = True
         self._vacuumed = False
-        restart = self._pages > RESTART_PAGES
         path = self._log.path
         vfs = self._log.vfs
 
@@ -276,9 +284,6 @@ class Cleaning:
                 database.execute("PRAGMA synchronous = FULL")
                 database.set_busy_timeout(1000)
                 database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                if restart:
-                    # Writers wait for this one, but there is little left for it to do.
-                    database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 database.close()
             except apsw.Error:
                 # The next one tries again; what is committed is safe where it is.
@@ -287,9 +292,19 @@ class Cleaning:
 
         def done() -> None:
             self.checkpointing = False
-            self._pages = 0
+            restart, self._pages = self._pages > RESTART_PAGES, 0
+            self._log.writer.idle_work(self._truncate, restart)
 
         threading.Thread(target=work, name="checkpoint", daemon=True).start()
+
+    def _truncate(self, database: apsw.Connection, wanted: Callable[[], bool]) -> None:
+        """In the writer's thread, when the most was moved already."""
+        try:
+            database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._changes = False
+        except apsw.Error:
+            # As above.
+            pass
 
     def file_bytes(self) -> int:
         """Size of the database file."""

@@ -43,7 +43,7 @@ from .rows import (
     store_changes,
 )
 from .schema import connect, rows
-from .writer import Job, Writer, backend_error
+from .writer import BUSY_MILLISECONDS, Job, Writer, backend_error
 
 SAVE_SECONDS: Final = 1.0
 """How far behind the saved place of a cursor may be."""
@@ -145,7 +145,7 @@ class EmbeddedLog:
     def _connect(self) -> apsw.Connection:
         database = connect(self.path, self.vfs)
         try:
-            database.set_busy_timeout(5000)
+            database.set_busy_timeout(BUSY_MILLISECONDS)
             self.cleaning.watch(database)
             if self._undoing:
                 self._undo(database)

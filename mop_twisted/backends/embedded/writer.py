@@ -29,6 +29,10 @@ from ...failpoints import reach
 Work = Callable[[apsw.Connection], None]
 """Executes statements; on the reactor's thread, inside the transaction."""
 
+BUSY_MILLISECONDS: Final = 10
+"""So long the reactor's thread may wait for another process that has the file locked."""
+BUSY_SECONDS: Final = 0.01
+"""After that it is tried again."""
 REOPEN_SECONDS: Final = 1.0
 """After a failure the file is tried again at most this often."""
 
@@ -97,6 +101,8 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._stopped: Callable[[], None] | None = None
         self._closed = False
+        self._between: Callable[[apsw.Connection, Callable[[], bool]], None] | None = None
+        """What is to be done in the thread before the next group."""
         self._retry_at = 0.0
         self.failure: BackendError | None = None
         """Why nothing is appended right now."""
@@ -183,6 +189,16 @@ class Writer:
             return
         try:
             database.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            # Somebody else is in the file, who makes a copy perhaps: nothing has failed.
+            self._waiting[:0] = group
+            self._busy, self._scheduled = False, True
+            self._reactor.callLater(BUSY_SECONDS, self._begin)
+            return
+        except Exception as error:
+            self._failed(group, error)
+            return
+        try:
             for job in group:
                 if job.work is not None:
                     job.work(database)
@@ -237,6 +253,10 @@ class Writer:
 
     def _next(self) -> None:
         self._busy = False
+        work, self._between = self._between, None
+        if work is not None and self._database is not None and self._stopped is None:
+            self._order(self._database, work)
+            return
         if (self._waiting or self._stopped is not None) and not self._scheduled:
             self._scheduled = True
             self._begin_again()
@@ -299,12 +319,25 @@ class Writer:
         if self.failure is not None and self.idle and self._seconds() >= self._retry_at:
             self.add(Job(None, lambda error: None, True))
 
-    def idle_work(self, work: Callable[[apsw.Connection, Callable[[], bool]], None]) -> None:
-        """Do something in the thread, outside a transaction, if nothing waits; it is to ask
-        the function that it gets whether somebody waits meanwhile, and stop then."""
+    def idle_work(
+        self, work: Callable[[apsw.Connection, Callable[[], bool]], None], soon: bool = False
+    ) -> None:
+        """Do something in the thread, outside a transaction, if nothing waits; else, if it must
+        be C{soon}, before the next group. It is to ask the function that it gets whether
+        somebody waits meanwhile, and stop then."""
         database = self._database
-        if not self.idle or database is None or self._stopped is not None:
+        if database is None or self._stopped is not None:
             return
+        if self.idle:
+            self._order(database, work)
+        elif soon:
+            self._between = work
+
+    def _order(
+        self,
+        database: apsw.Connection,
+        work: Callable[[apsw.Connection, Callable[[], bool]], None],
+    ) -> None:
         self._busy = True
 
         def ordered() -> None:
