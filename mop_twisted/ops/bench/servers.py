@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-class Server:
+class Server(ABC):
     """A server that runs while it is used as a context manager, with fresh state."""
 
     name = ""
@@ -88,17 +89,17 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    @abstractmethod
     def version(self) -> str:
         """What it is, for people."""
-        raise NotImplementedError
 
     def transports(self) -> tuple[str, ...]:
         """What it listens on."""
         return ("tcp", "tls", "ws")
 
+    @abstractmethod
     def command(self) -> list[str]:
         """How it is started, with C{ports} set."""
-        raise NotImplementedError
 
     @property
     def pids(self) -> list[int]:
